@@ -1,0 +1,42 @@
+# Every command that a person needs. `make` alone lists them. Needs python3 >= 3.11 (or PY=python3.12) and a package index.
+
+PY ?= python3
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+
+##@ Use it
+demo: setup ## Sync a made-up company into an embedded PostgreSQL and show the result
+	@$(BIN)/pipeboard demo $(ARGS)
+
+ui: setup ## Dagster's web interface on the same data, http://127.0.0.1:3000
+	@$(BIN)/pipeboard ui $(ARGS)
+
+##@ Work on it
+setup: ## Make .venv from requirements.lock; does nothing when it is up to date
+	@$(PY) -IS deploy/bootstrap.py
+
+test: setup ## Every test, on real servers that start by themselves (ARGS="-k redis" for some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: setup ## Lint, format, types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Put the code into the one format
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: setup ## Time and memory against the floor
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock: setup ## Write requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
+		--no-strip-extras --no-emit-index-url --no-header --quiet --output-file requirements.lock $(ARGS)
+
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: bench check demo format help lock setup test ui

@@ -1,0 +1,171 @@
+"""The `pipeboard` command: reads the settings, opens the environment, runs Dagster, tells what came of it.
+
+Thin on purpose. Exit status: 0 all right; 1 something is wrong and the message says what to do; 2 wrong usage or
+settings; 75 stopped early on purpose, run it again to go on.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from pipeboard_resources.embedded.errors import EmbeddedServerError
+from pipeboard_resources.settings import MissingSettingError, Settings
+
+OK, FAILED, MISUSED, STOPPED = 0, 1, 2, 75
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# Heavy modules (dagster takes 1-2 s) are imported inside the commands, so that --help and bad usage answer at once.
+
+
+class Refusal(click.ClickException):
+    """A sentence for the person at the terminal instead of a stack trace."""
+
+    def __init__(self, message: str, exit_code: int = FAILED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def show(self, file: Any = None) -> None:
+        from pipeboard_assets.console import fail
+
+        fail(self.message)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """The boundary of the program: errors that we know become one sentence; anything else keeps its trace."""
+    from pipeboard_io.errors import WarehouseError
+    from pipeboard_resources.pipedrive.errors import PipedriveError
+
+    try:
+        yield
+    except MissingSettingError as error:
+        raise Refusal(str(error), MISUSED) from error
+    except (EmbeddedServerError, PipedriveError) as error:
+        raise Refusal(str(error)) from error
+    except WarehouseError as error:
+        raise Refusal(f"{error} (Setting: DATABASE_URL.)") from error
+    except KeyboardInterrupt:
+        raise Refusal("Stopped. What was read so far is kept; the next sync goes on.", 130) from None
+
+
+def _read_settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as invalid:
+        lines = [f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in invalid.errors()]
+        raise Refusal("Settings that cannot be used:\n  " + "\n  ".join(lines), MISUSED) from None
+
+
+def _command(function: Callable[P, int]) -> Callable[P, None]:
+    """A command's body returns the exit status; SIGTERM stops it as Ctrl-C does, so that servers are stopped too."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
+        with _plain_errors():
+            sys.exit(function(*args, **kwargs))
+
+    return run
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pipeboard")
+def main() -> None:
+    """Keep a PostgreSQL database in step with a Pipedrive account. A green run means the table is right."""
+
+
+def _month(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (len(value) != 7 or value[4] != "-" or not (value[:4] + value[5:]).isdigit()):
+        raise click.BadParameter("a month is written YYYY-MM, for example 2026-03")
+    return value
+
+
+@main.command()
+@click.option("--select", "selected", multiple=True, metavar="ASSET", help="Only these; repeat, or separate by commas.")
+@click.option("--full", is_flag=True, help="Read everything again and mark what is gone.")
+@click.option("--from", "first", callback=_month, metavar="YYYY-MM", help="First month of a backfill.")
+@click.option("--to", "last", callback=_month, metavar="YYYY-MM", help="Last month of a backfill.")
+@click.option("--allow-mass-delete", is_flag=True, help="Let a full sync mark more rows deleted than the setting allows.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+@_command
+def sync(
+    selected: tuple[str, ...], full: bool, first: str | None, last: str | None, allow_mass_delete: bool, as_json: bool
+) -> int:
+    """Bring the tables up to date: what changed since the last sync, or a range of months, or everything."""
+    from pipeboard_assets import syncing
+
+    request = syncing.asked_for(selected, full=full, months=(first, last), allow_mass_delete=allow_mass_delete)
+    return syncing.sync(_read_settings(), request, as_json=as_json)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+@_command
+def status(as_json: bool) -> int:
+    """Rows, watermarks, freshness and rejected records of every table."""
+    from pipeboard_assets import reports
+
+    return reports.status(_read_settings(), as_json=as_json)
+
+
+@main.command()
+@_command
+def doctor() -> int:
+    """Check every setting and permission, and say how to mend what is wrong."""
+    from pipeboard_assets import doctor as examination
+
+    return examination.doctor(_read_settings())
+
+
+@main.command()
+@_command
+def demo() -> int:
+    """Sync a made-up company into an embedded PostgreSQL. Needs no account and touches no data of yours."""
+    from pipeboard_assets import demo as demonstration
+
+    return demonstration.demo(_read_settings())
+
+
+@main.command()
+@click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
+@_command
+def ui(port: int) -> int:
+    """Open Dagster's UI on your data, or on the demo's while no API key is set."""
+    from pipeboard_assets import ui as interface
+
+    return interface.serve(_read_settings(), port=port)
+
+
+@main.command()
+@click.option("--port", default=8765, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option("--deals", default=2000, show_default=True, help="Number of deals; the rest is in proportion.")
+@click.option("--seed", default=7, show_default=True, help="Same seed, same company.")
+@_command
+def standin(port: int, deals: int, seed: int) -> int:
+    """Run a local Pipedrive with a made-up company, for trying things out."""
+    from pipeboard_resources.pipedrive import standin as pretend
+
+    return pretend.run(port=port, deals=deals, seed=seed)
+
+
+def print_json(value: object) -> None:
+    """The one object of a `--json` command."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

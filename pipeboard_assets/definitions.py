@@ -1,0 +1,24 @@
+"""Composition root for Dagster: assets, jobs and resources put together. Loads with no environment, connects to nothing."""
+
+import dagster as dg
+
+from pipeboard_assets.automation import build_sync_all, months
+from pipeboard_assets.entity_assets import build_assets
+from pipeboard_assets.observer import Observer
+from pipeboard_assets.resources import build_resources
+from pipeboard_resources.settings import Settings
+
+
+def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.Definitions:
+    """Everything that Dagster shows. Tests and commands pass their own settings and observer; nothing is patched."""
+    watched = observer or Observer()
+    partitions = months(settings.history_start)
+    return dg.Definitions(
+        assets=build_assets(settings, partitions, watched),
+        jobs=[build_sync_all(partitions)],
+        resources=build_resources(settings, watched),
+        executor=dg.in_process_executor,  # a spawned step costs 1.5-2 s; concurrency lives inside the steps
+    )
+
+
+defs = build_defs(Settings())

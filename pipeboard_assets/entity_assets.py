@@ -1,0 +1,135 @@
+"""An entity of the catalogue as a software-defined asset, and the single loop that makes them all."""
+
+import warnings
+from typing import Literal
+
+import dagster as dg
+
+from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.failures import as_dagster_failure
+from pipeboard_assets.frames import base_attributes
+from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM, main_bi_load
+from pipeboard_assets.observer import Observer
+from pipeboard_assets.sync import FULL, EntitySync, Mode, Policy, Window
+from pipeboard_resources.settings import Settings
+
+OWNER = "team:data"
+
+
+class SyncConfig(dg.Config):
+    """How to run an entity. `auto`: the current month reads what changed, every month together read everything."""
+
+    mode: Literal["auto", "incremental", "backfill", "full"] = "auto"
+    allow_mass_delete: bool = False
+
+
+def asset_key(name: str) -> dg.AssetKey:
+    return dg.AssetKey([MAIN_BI.schema if name == MAIN_BI.name else "pipedrive", name])
+
+
+def build_assets(
+    settings: Settings, partitions: dg.MonthlyPartitionsDefinition, observer: Observer
+) -> list[dg.AssetsDefinition]:
+    """Every entity of the catalogue, and the mart."""
+    with warnings.catch_warnings():
+        # `backfill_policy` is marked beta since 2023 and is what makes a backfill one run; nobody here can act on it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        entities = [build_entity_asset(entity, settings, partitions, observer) for entity in CATALOG]
+    return [*entities, build_main_bi_asset()]
+
+
+def build_entity_asset(
+    entity: Entity, settings: Settings, partitions: dg.MonthlyPartitionsDefinition, observer: Observer
+) -> dg.AssetsDefinition:
+    """Upstream are the entities that its columns refer to; its output is a lazy Load, which the IO manager carries out."""
+
+    @dg.asset(
+        key=asset_key(entity.name),
+        deps=[asset_key(name) for name in entity.upstream],
+        group_name=entity.group,
+        kinds={"pipedrive", "postgres"},
+        owners=[OWNER],
+        description=entity.description,
+        metadata=_declared_columns(entity),
+        partitions_def=partitions if entity.is_incremental else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if entity.is_incremental else None,
+        required_resource_keys={"pipedrive", "warehouse"},
+        io_manager_key="io_manager",
+    )
+    def entity_asset(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.Output:  # type: ignore[type-arg]
+        observer.display.started(entity.name)
+        sync = EntitySync(
+            entity=entity,
+            window=window_of(context, partitions, config.mode) if entity.is_incremental else FULL,
+            client=context.resources.pipedrive,
+            warehouse=context.resources.warehouse,
+            policy=policy_of(settings, config, is_retry=context.retry_number > 0),
+            run_id=context.run_id,
+            page_read=observer.display.page_read,
+        )
+        with as_dagster_failure():
+            return dg.Output(sync.load())
+
+    return entity_asset
+
+
+def policy_of(settings: Settings, config: SyncConfig, *, is_retry: bool) -> Policy:
+    """A full sync and a retry trust no cache: the first is asked for to be sure, the second follows a failure."""
+    return Policy(
+        overlap=settings.overlap,
+        max_delete_percent=settings.max_delete_percent,
+        allow_mass_delete=config.allow_mass_delete,
+        readers=settings.readers,
+        bypass_cache=is_retry or config.mode == Mode.FULL,
+    )
+
+
+def window_of(
+    context: dg.AssetExecutionContext, partitions: dg.MonthlyPartitionsDefinition, mode: str
+) -> Window:
+    """What is to be read: as `mode` says, and in `auto` as the run's partitions do (DESIGN section 6).
+
+    All months together are everything; the current month alone is what changed since the watermark; any other month or
+    range, or the current month in a backfill, is read whole. The first month is open to the past.
+    """
+    if mode == Mode.FULL or not (context.has_partition_key or context.has_partition_key_range):
+        return FULL
+    known, asked = partitions.get_partition_keys(), context.partition_key_range
+    reaches_past, reaches_now = asked.start == known[0], asked.end == known[-1]
+    span = context.partition_time_window
+    lower = None if reaches_past else span.start
+    if mode == Mode.INCREMENTAL:
+        return Window(Mode.INCREMENTAL, lower)
+    if mode == "auto" and reaches_now and asked.start == asked.end and "dagster/backfill" not in context.run.tags:
+        return Window(Mode.INCREMENTAL, lower)
+    if mode == "auto" and reaches_now and reaches_past:
+        return FULL
+    return Window(Mode.BACKFILL, lower, None if reaches_now else span.end, moves_watermark=reaches_now)
+
+
+def build_main_bi_asset() -> dg.AssetsDefinition:
+    """The mart: one SELECT, published by the same IO manager."""
+
+    @dg.asset(
+        key=asset_key(MAIN_BI.name),
+        deps=[asset_key(name) for name in UPSTREAM],
+        group_name="bi",
+        kinds={"postgres", "sql"},
+        owners=[OWNER],
+        description=MAIN_BI.comment,
+        io_manager_key="io_manager",
+    )
+    def main_bi(context: dg.AssetExecutionContext) -> dg.Output:  # type: ignore[type-arg]
+        return dg.Output(main_bi_load(context.run_id))
+
+    return main_bi
+
+
+def _declared_columns(entity: Entity) -> dict[str, object]:
+    columns = [
+        dg.TableColumn(column.name, column.type.value, column.comment)
+        for attribute in base_attributes(entity)
+        for column in attribute.columns
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": f"pipedrive.{entity.name}"}

@@ -1,0 +1,107 @@
+"""What a command stands on: servers (given or embedded) and the Dagster instance, opened and closed as one."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import dagster as dg
+from pydantic import SecretStr
+
+from pipeboard_resources.embedded.postgres import postgres_server
+from pipeboard_resources.embedded.redis import redis_server
+from pipeboard_resources.settings import PROJECT_ROOT, Settings
+
+# What an empty DAGSTER_HOME gets; `dagster_home/dagster.yaml` of the checkout is the same text (kept so by a test).
+DAGSTER_YAML = """\
+# Dagster's instance. Run history and events live in PostgreSQL: at DATABASE_URL, schema "dagster", or embedded.
+storage:
+  custom:
+    module: pipeboard_assets.instance_storage
+    class: InstanceStorage
+    config: {}
+telemetry:
+  enabled: false
+nux:
+  enabled: false # the "join our community" window that covers the UI
+concurrency:
+  pools:
+    granularity: op
+    default_limit: 1
+  runs:
+    max_concurrent_runs: 4
+    tag_concurrency_limits:
+      - key: dagster/backfill
+        limit: 1
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 120
+retention:
+  sensor:
+    purge_after_days:
+      skipped: 3
+      failure: 30
+      success: 30
+"""
+
+Say = Callable[[str], None]
+
+
+def dagster_home(settings: Settings) -> Path:
+    """DAGSTER_HOME if set; else the checkout's `dagster_home`, or one in the state folder where that was moved."""
+    if settings.dagster_home is not None:
+        return settings.dagster_home
+    is_default = settings.state_dir == PROJECT_ROOT / ".pipeboard"
+    return PROJECT_ROOT / "dagster_home" if is_default else settings.state_dir / "dagster_home"
+
+
+def prepare_dagster_home(folder: Path) -> Path:
+    """Make `folder` usable as DAGSTER_HOME; an existing dagster.yaml is left as it is. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "dagster.yaml"
+    if not config.exists():
+        config.write_text(DAGSTER_YAML, encoding="utf-8")
+    return folder.resolve()
+
+
+@contextmanager
+def servers(settings: Settings, say: Say) -> Iterator[Settings]:
+    """The same settings with both URLs filled in, starting embedded servers where none is given.
+
+    Raises EmbeddedServerError when PostgreSQL cannot start; without Redis there is no cache, and `say` is told.
+    """
+    with ExitStack() as stack:
+        database_url, redis_url = settings.database_url, settings.redis_url
+        if database_url is None:
+            postgres = stack.enter_context(postgres_server(settings.state_dir))
+            say(f"PostgreSQL: {postgres.source}")
+            database_url = SecretStr(postgres.url)
+        if redis_url is None:
+            redis = stack.enter_context(redis_server(settings.state_dir))
+            say(f"Redis: {redis.source}" if redis else "Redis: none found, so nothing is cached")
+            redis_url = SecretStr(redis.url) if redis else None
+        yield settings.model_copy(update={"database_url": database_url, "redis_url": redis_url})
+
+
+def process_environment(settings: Settings) -> dict[str, str]:
+    """Environment in which every process of Dagster reads these same settings. Prepares DAGSTER_HOME."""
+    secrets = {
+        "DATABASE_URL": settings.database_url,
+        "REDIS_URL": settings.redis_url,
+        "PIPEDRIVE_API_KEY": settings.pipedrive_api_key,
+    }
+    return {
+        **{name: secret.get_secret_value() for name, secret in secrets.items() if secret is not None},
+        "PIPEDRIVE_BASE_URL": settings.pipedrive_base_url,
+        "PIPEBOARD_STATE_DIR": str(settings.state_dir),
+        "PIPEBOARD_HISTORY_START": settings.history_start,
+        "DAGSTER_HOME": str(prepare_dagster_home(dagster_home(settings))),
+    }
+
+
+@contextmanager
+def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The instance that the UI shows."""
+    os.environ.update(process_environment(settings))
+    with dg.DagsterInstance.get() as instance:
+        yield instance

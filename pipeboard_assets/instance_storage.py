@@ -1,0 +1,59 @@
+"""Where Dagster keeps runs and events: PostgreSQL, in the schema `dagster` of the database that holds the tables.
+
+`dagster.yaml` names the class, so every process of Dagster finds the same place, the embedded server included, without
+an environment variable. SQLite would need no server, but commits every event with several fsyncs: the first sync marks
+four tables times 80 months, which took 45 s there and takes 1 s here.
+"""
+
+import atexit
+import os
+from contextlib import ExitStack
+from typing import Any, Self
+from urllib.parse import quote
+
+import psycopg
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres.storage import DagsterPostgresStorage
+
+from pipeboard_io.errors import connection_error
+from pipeboard_resources.dagster_resources import open_database_url
+from pipeboard_resources.settings import Settings
+
+SCHEMA = "dagster"
+
+# The newest half second of run history may be lost when the database server dies; the tables' own loads never are.
+_OPTIONS = f"-csearch_path={SCHEMA} -csynchronous_commit=off"
+
+
+class InstanceStorage(DagsterPostgresStorage):
+    """Dagster's PostgreSQL storage at DATABASE_URL, or in the embedded server, which is held while the process lives."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        held = ExitStack()
+        atexit.register(held.close)
+        url = held.enter_context(open_database_url(Settings()))
+        _create_schema(url)
+        # Dagster writes the materializations of a range in one statement where it may.
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")
+        return cls(storage_url(url), inst_data=inst_data)
+
+
+def storage_url(database_url: str) -> str:
+    """The database as Dagster must be told of it: psycopg2 by name, because SQLAlchemy 2.1 takes a bare scheme for
+    psycopg 3, which its `NOTIFY run_events, :param` fails on (dagster#33958)."""
+    _, _, rest = database_url.partition("://")
+    joint = "&" if "?" in rest else "?"
+    return f"postgresql+psycopg2://{rest}{joint}options={quote(_OPTIONS)}"
+
+
+def _create_schema(url: str) -> None:
+    try:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+    except psycopg.OperationalError as error:
+        raise connection_error(error) from error

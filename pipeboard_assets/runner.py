@@ -1,0 +1,175 @@
+"""One sync as one Dagster run in this process, and what came of it, asset by asset."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterEvent, DagsterEventType
+
+from pipeboard_assets.automation import month_key, range_tags
+from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.entity_assets import asset_key
+from pipeboard_assets.failures import STOPPED
+from pipeboard_assets.main_bi import MAIN_BI
+from pipeboard_assets.sync import Mode
+
+ASSETS = (*(entity.name for entity in CATALOG), MAIN_BI.name)
+
+
+class Status(StrEnum):
+    """How an asset, or the whole run, ended. `stopped`: early and on purpose, to be continued by the next run."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncRequest:
+    """What a person asked for. `first`/`last`: months YYYY-MM of a backfill, both or none."""
+
+    assets: tuple[str, ...] = ASSETS
+    full: bool = False
+    first: str | None = None
+    last: str | None = None
+    allow_mass_delete: bool = False
+    without_history: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetOutcome:
+    """Rows are counts of records; `rows`: alive in the table afterwards."""
+
+    asset: str
+    status: Status
+    error: str | None = None
+    rows: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    restored: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOutcome:
+    """The contract of `pipeboard sync --json`."""
+
+    run_id: str
+    status: Status
+    seconds: float
+    requests: int
+    tokens: int
+    assets: tuple[AssetOutcome, ...] = field(default_factory=tuple)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def run_sync(
+    defs: dg.Definitions, instance: dg.DagsterInstance, request: SyncRequest
+) -> tuple[str, float, tuple[AssetOutcome, ...]]:
+    """Run the selected assets in this process; returns the run's id, its seconds and the outcome of each asset."""
+    started = time.monotonic()
+    job = defs.resolve_job_def("sync_all")
+    result = job.execute_in_process(
+        instance=instance,
+        run_config=_run_config(request),
+        tags=_partition_tags(request, job.partitions_def),
+        asset_selection=[asset_key(name) for name in request.assets],
+        raise_on_error=False,
+    )
+    seconds = time.monotonic() - started
+    return result.run_id, seconds, tuple(_outcomes(request.assets, result.all_events))
+
+
+def _run_config(request: SyncRequest) -> dict[str, Any]:
+    ops = {
+        asset_key(name).to_python_identifier(): {
+            "config": {"mode": _mode(name, request), "allow_mass_delete": request.allow_mass_delete}
+        }
+        for name in request.assets
+        if name != MAIN_BI.name
+    }
+    # The outcome is told by the caller; Dagster's own log lines would bury it. The run's page in the UI has them.
+    return {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def _mode(name: str, request: SyncRequest) -> str:
+    if request.full or name in request.without_history:
+        return Mode.FULL.value
+    return Mode.BACKFILL.value if request.first else Mode.INCREMENTAL.value
+
+
+def _partition_tags(request: SyncRequest, partitions: dg.PartitionsDefinition[str] | None) -> Mapping[str, str]:
+    """The range asked for; the whole history where it is read anew; else the current month."""
+    if partitions is None or not any(name in ASSETS and _is_monthly(name) for name in request.assets):
+        return {}
+    keys = partitions.get_partition_keys()
+    if request.first and request.last:
+        return range_tags(month_key(request.first), month_key(request.last))
+    if request.full or request.without_history:
+        return range_tags(keys[0], keys[-1])
+    return {"dagster/partition": keys[-1]}
+
+
+def _is_monthly(name: str) -> bool:
+    return name != MAIN_BI.name and by_name(name).is_incremental
+
+
+def _outcomes(names: Sequence[str], events: Sequence[DagsterEvent]) -> Iterator[AssetOutcome]:
+    by_step: dict[str, list[DagsterEvent]] = {}
+    for event in events:
+        if event.step_key:
+            by_step.setdefault(event.step_key, []).append(event)
+    for name in names:
+        yield _outcome(name, by_step.get(asset_key(name).to_python_identifier(), []))
+
+
+def _outcome(name: str, events: Sequence[DagsterEvent]) -> AssetOutcome:
+    kinds = {event.event_type for event in events}
+    failure = next((e for e in reversed(events) if e.event_type is DagsterEventType.STEP_FAILURE), None)
+    if failure is not None:
+        stopped, message = _failure_of(failure)
+        return AssetOutcome(asset=name, status=Status.STOPPED if stopped else Status.FAILED, error=message)
+    if DagsterEventType.STEP_SUCCESS not in kinds:
+        return AssetOutcome(asset=name, status=Status.SKIPPED, error="something upstream did not succeed")
+    return AssetOutcome(asset=name, status=Status.SUCCESS, **_figures(events))
+
+
+def _failure_of(event: DagsterEvent) -> tuple[bool, str]:
+    """Whether it stopped on purpose, and the innermost message: the sentence that we wrote, not Dagster's wrapping."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None:
+        metadata = data.user_failure_data.metadata
+        return STOPPED in metadata, data.user_failure_data.description or "failed"
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return False, error.message.strip() if error is not None else "failed"
+
+
+def _figures(events: Sequence[DagsterEvent]) -> dict[str, Any]:
+    """Counts that the IO manager wrote. A range emits one materialization per month, all alike: read one, add none."""
+    made = next((e for e in reversed(events) if e.event_type is DagsterEventType.ASSET_MATERIALIZATION), None)
+    if made is None:
+        return {}
+    metadata = made.step_materialization_data.materialization.metadata
+    names = ("inserted", "updated", "unchanged", "deleted", "restored", "rejected", "seconds")
+    figures = {name: metadata[name].value for name in names if name in metadata}
+    return {"rows": metadata["dagster/row_count"].value, **figures}
+
+
+def overall(outcomes: Sequence[AssetOutcome]) -> Status:
+    """Failed before stopped: what needs a person is said first. Only all green is green."""
+    statuses = {outcome.status for outcome in outcomes}
+    for status in (Status.FAILED, Status.STOPPED):
+        if status in statuses:
+            return status
+    return Status.SUCCESS if statuses <= {Status.SUCCESS} else Status.FAILED

@@ -1,0 +1,65 @@
+"""`make ui`: Dagster's web UI and daemon on the user's data, or on the demo's while there is no API key."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pipeboard_assets.console import say
+from pipeboard_assets.demo import demo_environment
+from pipeboard_assets.environment import process_environment, servers
+from pipeboard_resources.embedded.errors import EmbeddedServerError
+from pipeboard_resources.settings import PROJECT_ROOT, Settings
+
+_GRACE_SECONDS = 5.0  # `dagster dev` was seen alive 10 s after SIGTERM; its processes hold nothing that a kill would harm
+
+
+def serve(settings: Settings, *, port: int) -> int:
+    """Run until interrupted. Raises EmbeddedServerError when the port is taken."""
+    _check_port(port)
+    with _environment(settings) as ready:
+        say(f"Dagster UI: http://127.0.0.1:{port}  (Ctrl-C stops it)")
+        command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+        environment = os.environ | process_environment(ready)
+        with _process_group(command, environment) as process:
+            return process.wait()
+
+
+@contextmanager
+def _environment(settings: Settings) -> Iterator[Settings]:
+    if settings.pipedrive_api_key is None:
+        say("No PIPEDRIVE_API_KEY: showing the demo's data.")
+        with demo_environment(settings) as ready:
+            yield ready
+    else:
+        with servers(settings, say) as ready:
+            yield ready
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise EmbeddedServerError(f"port {port} is in use; choose another: pipeboard ui --port N") from error
+
+
+@contextmanager
+def _process_group(command: list[str], environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A process and all its children, ended together however the block is left."""
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, start_new_session=True)
+    try:
+        yield process
+    finally:
+        for ending in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, ending)
+                process.wait(_GRACE_SECONDS)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                continue

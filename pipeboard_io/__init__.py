@@ -1,0 +1,60 @@
+"""Frames into PostgreSQL: schema evolution, exact text, unchanged rows untouched, one atomic publish per load.
+
+Knows polars and PostgreSQL, nothing of where the frames come from. Dagster is met in `io_manager` only, which is why
+this module does not import it.
+"""
+
+from pipeboard_io.dictionary import Budget, ColumnAssignment, FieldColumns, SourceField
+from pipeboard_io.errors import (
+    AuthenticationError,
+    ConstraintError,
+    DatabaseMissingError,
+    DatabaseUnavailableError,
+    DatabaseUrlError,
+    FrameError,
+    LoadError,
+    MassDeleteError,
+    PrivilegeError,
+    ResourceError,
+    ResumeError,
+    SchemaDriftError,
+    StatementTimeoutError,
+    StateVersionError,
+    TableBlockedError,
+    WarehouseError,
+)
+from pipeboard_io.load import Batch, Load, LoadReport, Reconcile, Reject
+from pipeboard_io.table import Column, ColumnType, Table
+from pipeboard_io.warehouse import Warehouse
+
+__all__ = [
+    "AuthenticationError",
+    "Batch",
+    "Budget",
+    "Column",
+    "ColumnAssignment",
+    "ColumnType",
+    "ConstraintError",
+    "DatabaseMissingError",
+    "DatabaseUnavailableError",
+    "DatabaseUrlError",
+    "FieldColumns",
+    "FrameError",
+    "Load",
+    "LoadError",
+    "LoadReport",
+    "MassDeleteError",
+    "PrivilegeError",
+    "Reconcile",
+    "Reject",
+    "ResourceError",
+    "ResumeError",
+    "SchemaDriftError",
+    "SourceField",
+    "StateVersionError",
+    "StatementTimeoutError",
+    "Table",
+    "TableBlockedError",
+    "Warehouse",
+    "WarehouseError",
+]

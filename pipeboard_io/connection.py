@@ -1,0 +1,89 @@
+"""One place that connects to PostgreSQL and opens transactions with the settings that every statement of ours wants.
+
+Everything is set per transaction (SET LOCAL), so that PgBouncer in transaction mode changes nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from pipeboard_io.errors import connection_error
+
+Connection = psycopg.Connection[tuple[object, ...]]
+_SCHEMES = ("postgresql+psycopg://", "postgresql+psycopg2://", "postgres://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Limits in seconds; `lock_seconds` is the wait for a lock that somebody's query holds."""
+
+    lock_seconds: float = 30.0
+    statement_seconds: float = 60 * 60.0
+    connect_seconds: float = 15.0
+
+
+def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
+    """A function that opens connections; it keeps the URL to itself, so that no repr shows a password."""
+    for scheme in _SCHEMES:
+        if url.startswith(scheme):
+            url = "postgresql://" + url.removeprefix(scheme)
+
+    def connect() -> Connection:
+        try:
+            return psycopg.connect(
+                url,
+                autocommit=True,
+                prepare_threshold=None,  # PgBouncer in transaction mode forgets prepared statements
+                fallback_application_name="pipeboard_io",
+                connect_timeout=round(timeouts.connect_seconds),
+                keepalives_idle=30,
+            )
+        except psycopg.Error as error:
+            # `from None`: libpq's text may repeat parts of a URL whose password is not percent-encoded.
+            raise connection_error(error) from None
+
+    return connect
+
+
+@contextmanager
+def transaction(connection: Connection, timeouts: Timeouts, *, durable: bool = True) -> Iterator[Connection]:
+    """A transaction with our settings: UTC, ISO dates, timeouts, no JIT (it compiles wide statements for seconds).
+
+    `durable=False` does not wait for the disk: right for staging, which a crash of the server empties anyway.
+    """
+    with connection.transaction():
+        settings = {
+            "statement_timeout": f"{round(timeouts.statement_seconds * 1000)}",
+            "lock_timeout": f"{round(timeouts.lock_seconds * 1000)}",
+            "timezone": "UTC",
+            "datestyle": "ISO, YMD",
+            "jit": "off",
+        } | ({} if durable else {"synchronous_commit": "off"})
+        statements = [sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(k), sql.Literal(v)) for k, v in settings.items()]
+        connection.execute(sql.SQL("; ").join(statements))
+        yield connection
+
+
+def lock_key(*names: str) -> str:
+    """The text whose hash is an advisory lock's key."""
+    return "\x1f".join(("pipeboard_io", *names))
+
+
+def advisory_lock(connection: Connection, key: str) -> None:
+    """Waits for the transaction-level lock of that name, as long as statement_timeout allows: other loads are patient.
+
+    lock_timeout, which is for other people's queries, applies from the next statement on.
+    """
+    before = connection.execute("SELECT current_setting('lock_timeout')").fetchone()
+    connection.execute("SET LOCAL lock_timeout = 0")
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [key])
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(before[0] if before else "0")))
+
+
+def scalar(connection: Connection, query: sql.SQL | sql.Composed | str, parameters: object = None) -> object:
+    """The first column of the first row, or None."""
+    row = connection.execute(query, parameters).fetchone()  # type: ignore[arg-type, call-overload]
+    return row[0] if row else None

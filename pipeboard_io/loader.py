@@ -1,0 +1,333 @@
+"""One load from claim to publish: stage the frames as they come, make the table fit, publish in one short transaction."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import perf_counter
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pipeboard_io import checkpoints, dictionary, fitting, ledger, rejects, schema, tombstones, watermarks
+from pipeboard_io.checkpoints import Stage
+from pipeboard_io.connection import Connection, Timeouts, advisory_lock, lock_key, scalar, transaction
+from pipeboard_io.errors import (
+    LoadError, MassDeleteError, ResumeError, SchemaDriftError, TableBlockedError, translated,
+)  # fmt: skip
+from pipeboard_io.ledger import Attempt
+from pipeboard_io.load import Frames, Load, LoadReport, Reconcile
+from pipeboard_io.publishing import (
+    CHANGED, DELETED, NEW, OUTDATED, RESTORED, Target, drop_changes, publish_rows, settle_duplicates, stage_select,
+)  # fmt: skip
+from pipeboard_io.schema import Change, Existing
+from pipeboard_io.staging import Stager
+from pipeboard_io.state import State
+from pipeboard_io.table import LIFECYCLE_COLUMNS, Table
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds spent by phase; phases do not nest, `total` counts everything."""
+
+    _seconds: dict[str, float] = field(default_factory=dict)
+    _open: dict[str, float] = field(default_factory=dict)
+    _began: float = field(default_factory=perf_counter)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Adds the time inside to the phase."""
+        self._open[name] = perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + perf_counter() - self._open.pop(name)
+
+    def seconds(self) -> dict[str, float]:
+        """The seconds so far, a phase that still runs included, with the total."""
+        now = perf_counter()
+        running = {name: self._seconds.get(name, 0.0) + now - began for name, began in self._open.items()}
+        return {**self._seconds, **running, "total": now - self._began}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one load carries from step to step."""
+
+    load: Load
+    attempt: Attempt
+    stage: Stage
+    clock: Clock
+
+    @property
+    def table(self) -> Table:
+        return self.load.table
+
+    @property
+    def reconcile(self) -> Reconcile | None:
+        """The policy; a SELECT is complete by nature and its rows that left are expected to leave."""
+        return Reconcile(force=True) if self.load.select and self.load.reconcile is None else self.load.reconcile
+
+
+@dataclass(frozen=True, slots=True)
+class _Drained:
+    """What the caller knows once its frames are all handed over."""
+
+    watermarks: Mapping[str, datetime]
+    facts: Mapping[str, Any]
+
+
+class Loader:
+    """Runs one load on one connection."""
+
+    def __init__(self, connection: Connection, state: State, timeouts: Timeouts, *, work_memory_megabytes: int) -> None:
+        self._connection = connection
+        self._state = state
+        self._timeouts = timeouts
+        self._work_memory_megabytes = work_memory_megabytes
+
+    def run(self, load: Load, attempt: Attempt, clock: Clock) -> LoadReport:
+        """Loads one table; see `Warehouse.load`."""
+        with self._staged(load, attempt) as stage:
+            job = _Job(load, attempt, stage, clock)
+            if load.frames is not None:
+                self._stage_frames(job)
+            drained = _Drained(dict(load.watermarks()) if load.watermarks else {}, dict(load.facts()) if load.facts else {})
+            with clock.phase("ddl"):
+                change = self.fit_table(load.table)
+            if load.frames is not None:
+                with clock.phase("settle"), self._attempt(job, "Settling"), self._transaction(durable=False):
+                    self._settle(job)
+            return self._publish(job, drained, change)
+
+    @contextmanager
+    def _staged(self, load: Load, attempt: Attempt) -> Iterator[Stage]:
+        """The stage of the load, kept for the next try only where one can continue it."""
+        if load.select is not None:
+            yield checkpoints.of_select(self._connection, load.table, attempt.load_id)
+            return
+        with translated(f"Preparing to stage rows of {load.table}"):
+            checkpoints.sweep(self._connection, self._state, self._timeouts)
+            stage = checkpoints.claim(
+                self._connection, self._state, self._timeouts,
+                table=load.table, load_id=attempt.load_id, resume_key=load.resume_key,
+            )  # fmt: skip
+        try:
+            yield stage
+        except BaseException as error:
+            # After a refused mass delete the source is read again: it may have shown too little.
+            if load.resume_key is None or isinstance(error, MassDeleteError):
+                self._discard(stage)
+            raise
+
+    def _discard(self, stage: Stage) -> None:
+        try:
+            with self._transaction(durable=False):
+                checkpoints.remove(self._connection, self._state, stage.name)
+        except psycopg.Error as error:
+            # The first error is the one to report; the next load sweeps the stage away.
+            logger.warning("staging table left behind, stage=%s sqlstate=%s", stage.name, error.sqlstate)
+
+    @contextmanager
+    def _transaction(self, *, durable: bool = True) -> Iterator[None]:
+        with transaction(self._connection, self._timeouts, durable=durable):
+            yield
+
+    @contextmanager
+    def _attempt(self, job: _Job, verb: str) -> Iterator[None]:
+        """Tells psycopg's errors in our words, naming who is in the way where a lock was not granted."""
+        with translated(f"{verb} {job.table}"):
+            try:
+                yield
+            except psycopg.errors.LockNotAvailable as error:
+                raise self._blocked(job.table, verb) from error
+
+    def _blocked(self, table: Table, verb: str) -> TableBlockedError:
+        blockers = _sessions_holding(self._connection, table)
+        return TableBlockedError(
+            f"{verb} {table} waited {self._timeouts.lock_seconds:g} s (lock_timeout) for a lock that another session holds: "
+            f"{'; '.join(blockers) or 'none is visible to this role'}. End that query or wait for it, then run again",
+            blockers=blockers,
+        )
+
+    def _stage_frames(self, job: _Job) -> None:
+        frames = _frames(job)
+        clock = job.clock
+        with Stager(self._connection, self._state, self._timeouts, job.table, job.stage) as stager:
+            iterator = iter(frames)
+            while True:
+                with clock.phase("fetch"):
+                    item = next(iterator, None)
+                if item is None:
+                    break
+                with clock.phase("stage"):
+                    stager.add(item)
+            with clock.phase("stage"):
+                stager.flush()
+
+    def fit_table(self, table: Table) -> Change:
+        """Makes the table fit in a short transaction of its own; readers see its data change only when published."""
+        change = schema.difference(table, schema.read(self._connection, table, self._state))
+        if not change.statements:
+            return change
+        try:
+            with translated(f"Changing the columns of {table}"), self._transaction():
+                advisory_lock(self._connection, _table_lock(table))
+                change = schema.difference(table, schema.read(self._connection, table, self._state))
+                schema.apply(self._connection, table, change, self._state)
+        except LoadError as error:
+            raise self._ddl_error(table, error) from error.__cause__
+        logger.info("table changed, table=%s added=%d widened=%d", table, len(change.added), len(change.widened))
+        return change
+
+    def _ddl_error(self, table: Table, error: LoadError) -> LoadError:
+        match error.__cause__:
+            case psycopg.errors.LockNotAvailable():
+                return self._blocked(table, "Changing the columns of")
+            case psycopg.errors.FeatureNotSupported(diag=diag):
+                return SchemaDriftError(
+                    f"{table} cannot be changed: {diag.message_primary} ({diag.message_detail}). Drop that view, run again "
+                    "and create it anew"
+                )
+        return error
+
+    def _settle(self, job: _Job) -> None:
+        """Makes the staged rows publishable: one per key, every value one that the table takes."""
+        existing = schema.read(self._connection, job.table, self._state)
+        duplicates = settle_duplicates(self._connection, self._target(job, existing))
+        if duplicates and job.load.select is not None:
+            raise LoadError(f"the SELECT for {job.table} brings {duplicates} keys more than once: make its key unique")
+        narrow = schema.narrow_columns(job.table, existing)
+        fitting.reject_misfits(self._connection, self._state, job.table, job.stage.name, narrow)
+        fitting.reject_nulls(self._connection, self._state, job.table, job.stage.name, _required(job.table, existing))
+
+    def _target(self, job: _Job, existing: Existing) -> Target:
+        published_at = scalar(self._connection, "SELECT clock_timestamp()")
+        return Target(
+            table=job.table,
+            stage=job.stage,
+            state=self._state,
+            casts=schema.casts(job.table, existing),
+            is_complete=job.reconcile is not None,
+            published_at=published_at,  # type: ignore[arg-type]
+        )
+
+    def _publish(self, job: _Job, drained: _Drained, change: Change) -> LoadReport:
+        with self._attempt(job, "Publishing"), self._transaction():
+            if job.load.frames is not None:
+                checkpoints.fence(self._connection, self._state, job.stage)
+            with job.clock.phase("lock"):
+                advisory_lock(self._connection, _table_lock(job.table))
+            with job.clock.phase("publish"):
+                report = self._published(job, drained, change)
+        return report
+
+    def _published(self, job: _Job, drained: _Drained, change: Change) -> LoadReport:
+        connection, state, table = self._connection, self._state, job.table
+        connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{self._work_memory_megabytes}MB")))
+        existing = schema.read(connection, table, state)
+        now = schema.difference(table, existing)
+        if now.added or now.widened:
+            raise TableBlockedError(f"{table} was changed by another session while it was loading: run again")
+        target = self._target(job, existing)
+        if job.load.select is not None:
+            stage_select(connection, target, job.load.select, is_numbered=bool(now.narrower))
+            self._settle(job)
+        rows = self._write_rows(job, target)
+        for statement in now.indexes:
+            connection.execute(statement.encode())
+        watermarks.advance(connection, state, drained.watermarks, load_id=job.stage.load_id)
+        rejected = rejects.publish(
+            connection, state, table,
+            stage_name=job.stage.name, load_id=job.stage.load_id, run_id=job.load.run_id, is_complete=target.is_complete,
+        )  # fmt: skip
+        report = LoadReport(
+            table=str(table),
+            load_id=job.stage.load_id,
+            mode=job.load.mode,
+            **rows,
+            rejected=rejected,
+            columns_added=change.added,
+            columns_widened=change.widened,
+            columns_narrower=now.narrower,
+            ddl=(*change.statements, *now.indexes),
+            seconds=job.clock.seconds(),
+            bytes=job.stage.bytes,
+            watermarks=drained.watermarks,
+            facts=drained.facts,
+            resumed=job.stage.is_resumed,
+        )
+        ledger.write_success(connection, state, job.load, job.attempt, report)
+        checkpoints.remove(connection, state, job.stage.name)
+        return report
+
+    def _write_rows(self, job: _Job, target: Target) -> dict[str, int]:
+        """Everything that changes the table itself; returns the report's row counts."""
+        connection = self._connection
+        living_before = tombstones.living(connection, target) if job.reconcile else 0
+        staged = int(scalar(connection, target.compose("SELECT count(*) FROM {stage}")))  # type: ignore[call-overload]
+        was_empty = bool(scalar(connection, target.compose("SELECT NOT EXISTS (SELECT FROM {target})")))
+        kinds = publish_rows(connection, target, was_empty=was_empty)
+        tombstones.note(connection, target, kinds, was_empty=was_empty)
+        drop_changes(connection, target)
+        vanished = 0
+        if job.reconcile and not was_empty:
+            vanished = tombstones.delete_vanished(connection, target, job.reconcile, living_before=living_before)
+        relabelled = dictionary.relabel(connection, target)
+        return {
+            "rows": tombstones.living(connection, target),
+            "staged": staged,
+            "inserted": kinds.get(NEW, 0),
+            "updated": kinds.get(CHANGED, 0),
+            "unchanged": staged - sum(kinds.values()),
+            "outdated": kinds.get(OUTDATED, 0),
+            "deleted": kinds.get(DELETED, 0) + vanished,
+            "restored": kinds.get(RESTORED, 0),
+            "relabelled": relabelled,
+        }
+
+
+def _frames(job: _Job) -> Frames:
+    frames, load = job.load.frames, job.load
+    if callable(frames):
+        return frames(job.stage.state)
+    if job.stage.is_restarted and load.resume_key is not None:
+        # Frames made beforehand may begin in the middle: the rows before it are the ones just thrown away.
+        raise ResumeError(
+            f"the rows staged for {load.table} under {load.resume_key!r} no longer fit the table and were discarded: "
+            "run again to begin anew",
+            resume_key=load.resume_key,
+        )
+    return frames if frames is not None else ()
+
+
+def _required(table: Table, existing: Existing) -> list[str]:
+    """Columns in which the table takes no NULL, beyond the key (whose NULLs never get this far)."""
+    own = {*table.primary_key, *LIFECYCLE_COLUMNS}
+    return [
+        column.name
+        for column in table.columns
+        if column.name not in own and (not column.nullable or existing.columns[column.name].is_not_null)
+    ]
+
+
+def _table_lock(table: Table) -> str:
+    return lock_key("table", table.schema, table.name)
+
+
+def _sessions_holding(connection: Connection, table: Table) -> list[str]:
+    """The sessions that hold a lock on the table: pid, application, state, since when; not their SQL, which holds data."""
+    name = sql.Identifier(table.schema, table.name).as_string(connection)
+    rows = connection.execute(
+        """SELECT format('pid %%s (%%s, %%s, for %%s s)', a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'),
+                         coalesce(a.state, 'state hidden'), round(extract(epoch FROM clock_timestamp() - a.xact_start)))
+           FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks
+                 WHERE relation = to_regclass(%s) AND granted AND pid <> pg_backend_pid()) l
+           JOIN pg_catalog.pg_stat_activity a USING (pid) ORDER BY a.xact_start""",
+        [name],
+    ).fetchall()
+    return [str(text) for (text,) in rows]

@@ -1,0 +1,266 @@
+"""SQL of the publishing transaction: from settled staged rows to the table. Every statement here runs under its lock.
+
+Unchanged rows are found by an anti-join and never touched: no row version, no WAL, no bloat (an upsert would lock each).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import sql
+
+from pipeboard_io.checkpoints import Stage
+from pipeboard_io.connection import Connection
+from pipeboard_io.copy import ORDER
+from pipeboard_io.load import ABSENT, REASON
+from pipeboard_io.rejects import key_text
+from pipeboard_io.state import State
+from pipeboard_io.table import DELETED_AT, SYNCED_AT, Table
+
+NEW, CHANGED, RESTORED, DELETED, OUTDATED = "n", "c", "r", "d", "o"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the statements of one publish are made of."""
+
+    table: Table
+    stage: Stage
+    state: State
+    casts: Mapping[str, sql.Composable]
+    """Suffix that turns a staged value into one of the existing column, where their types differ."""
+    is_complete: bool
+    """The load brings every row there is, so its source is right even about rows that look older than the stored ones."""
+    published_at: datetime
+
+    @property
+    def name(self) -> sql.Identifier:
+        return sql.Identifier(self.table.schema, self.table.name)
+
+    @property
+    def changes(self) -> sql.Identifier:
+        """The list of keys to write, gone before the transaction ends."""
+        return self.state.name(f"{self.stage.name}_keys")
+
+    def compose(self, text: str, **parts: sql.Composable) -> sql.Composed:
+        """SQL in which {target}, {stage} and {changes} are this publish's tables."""
+        own = {"target": self.name, "stage": self.state.name(self.stage.name), "changes": self.changes}
+        return self.state.compose(text, **own, **parts)
+
+    def joined(self, left: str, right: str) -> sql.Composed:
+        """Equality of the keys of two aliases; the staged side is cast where the types differ."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("{} = {}").format(self._key(left, name), self._key(right, name)) for name in self.table.primary_key
+        )
+
+    def _key(self, alias: str, name: str) -> sql.Composed:
+        cast = self.casts.get(name, sql.SQL("")) if alias == "s" else sql.SQL("")
+        return sql.SQL("{}.{}{}").format(sql.SQL(alias), sql.Identifier(name), cast)  # type: ignore[arg-type]
+
+    def staged(self, name: str) -> sql.Composed:
+        """The staged value of a column, as the existing column's type."""
+        return sql.SQL("s.{}{}").format(sql.Identifier(name), self.casts.get(name, sql.SQL("")))
+
+    def value(self, name: str) -> sql.Composed:
+        """The value that a column gets: the staged one, or the stored one where the row does not bring it."""
+        if name not in self.stage.absent:
+            return self.staged(name)
+        return sql.SQL("CASE WHEN {} = ANY(s.{}) THEN t.{} ELSE {} END").format(
+            sql.Literal(name), sql.Identifier(ABSENT), sql.Identifier(name), self.staged(name)
+        )
+
+    @property
+    def columns(self) -> list[str]:
+        return [column.name for column in self.table.columns]
+
+
+def publish_rows(connection: Connection, target: Target, *, was_empty: bool) -> dict[str, int]:
+    """Writes what changed; returns the number of staged rows of each kind (NEW, CHANGED, RESTORED, DELETED, OUTDATED)."""
+    if was_empty:
+        return {NEW: connection.execute(_insertion(target)).rowcount}
+    connection.execute(_changed_keys(target))
+    rows = connection.execute(target.compose("SELECT kind, count(*) FROM {changes} GROUP BY kind")).fetchall()
+    counts = {str(kind): int(count) for kind, count in rows}  # type: ignore[call-overload]
+    if sum(count for kind, count in counts.items() if kind != OUTDATED):
+        connection.execute(_upsert(target))
+    return counts
+
+
+def drop_changes(connection: Connection, target: Target) -> None:
+    """Forgets which keys changed."""
+    connection.execute(target.compose("DROP TABLE IF EXISTS {changes}"))
+
+
+def _insertion(target: Target) -> sql.Composed:
+    """Into an empty table: nothing to compare, nothing to keep, a third faster than an upsert."""
+    names, values = _targets_and_values(target, [target.staged(name) for name in target.columns])
+    return target.compose("INSERT INTO {target} ({names}) SELECT {values} FROM {stage} s", names=names, values=values)
+
+
+def _targets_and_values(target: Target, values: Sequence[sql.Composable]) -> tuple[sql.Composed, sql.Composed]:
+    names = [sql.Identifier(name) for name in target.columns]
+    values = list(values)
+    if target.table.lifecycle:
+        names += [sql.Identifier(SYNCED_AT), sql.Identifier(DELETED_AT)]
+        values += [sql.Literal(target.published_at), sql.SQL("s.deleted_at")]
+    return sql.SQL(", ").join(names), sql.SQL(", ").join(values)
+
+
+def _changed_keys(target: Target) -> sql.Composed:
+    """Only keys: the table stays narrow, and CREATE TABLE AS may use the server's parallel workers, INSERT may not."""
+    keys = sql.SQL(", ").join(
+        sql.SQL("{} AS {}").format(target.staged(name), sql.Identifier(name)) for name in target.table.primary_key
+    )
+    return target.compose(
+        """CREATE UNLOGGED TABLE {changes} WITH (autovacuum_enabled = off) AS
+           SELECT {keys}, {kind} AS kind FROM {stage} s LEFT JOIN {target} t ON {joined}
+           WHERE t.{key} IS NULL OR {outdated} OR {differs}""",
+        keys=keys,
+        kind=_kind(target),
+        key=sql.Identifier(target.table.primary_key[0]),
+        joined=target.joined("s", "t"),
+        outdated=_is_outdated(target),
+        differs=_differs(target),
+    )
+
+
+def _kind(target: Target) -> sql.Composed:
+    lifecycle = sql.SQL(
+        "WHEN t.deleted_at IS NOT NULL AND s.deleted_at IS NULL THEN 'r'"
+        " WHEN t.deleted_at IS NULL AND s.deleted_at IS NOT NULL THEN 'd'"
+        if target.table.lifecycle
+        else ""
+    )
+    return sql.SQL("(CASE WHEN t.{} IS NULL THEN 'n' WHEN {} THEN 'o' {} ELSE 'c' END)::\"char\"").format(
+        sql.Identifier(target.table.primary_key[0]), _is_outdated(target), lifecycle
+    )
+
+
+def _differs(target: Target) -> sql.Composed:
+    others = [name for name in target.columns if name not in target.table.primary_key]
+    tests = [sql.SQL("t.{} IS DISTINCT FROM {}").format(sql.Identifier(n), target.value(n)) for n in others]
+    if target.table.lifecycle:
+        tests.append(sql.SQL("(t.deleted_at IS NULL) <> (s.deleted_at IS NULL)").format())
+    return sql.SQL(" OR ").join(tests) if tests else sql.SQL("false").format()
+
+
+def _is_outdated(target: Target) -> sql.Composed:
+    """Whether a staged row is older than the stored one, which another load wrote meanwhile or has always been newer."""
+    tests = []
+    if (version := target.table.version_column) is not None:
+        newer = sql.SQL("coalesce(t.{} > {}, false)").format(sql.Identifier(version), target.value(version))
+        tests.append(sql.SQL("{} AND {}").format(newer, _written_meanwhile(target)) if target.is_complete else newer)
+    if target.table.lifecycle:
+        # Found deleted by another load while this one was reading: only a newer version brings it back.
+        revived = sql.SQL("t.deleted_at IS NOT NULL AND s.deleted_at IS NULL AND {}").format(_written_meanwhile(target))
+        if version is not None:
+            revived = sql.SQL("{} AND NOT coalesce({} > t.{}, false)").format(
+                revived, target.value(version), sql.Identifier(version)
+            )
+        tests.append(revived)
+    return sql.SQL("({})").format(sql.SQL(" OR ").join(tests)) if tests else sql.SQL("false").format()
+
+
+def _written_meanwhile(target: Target) -> sql.Composed:
+    if not target.table.lifecycle:
+        return sql.SQL("false").format()
+    return sql.SQL("coalesce(t.synced_at >= {}, false)").format(sql.Literal(target.stage.started_at))
+
+
+def _upsert(target: Target) -> sql.Composed:
+    names, values = _targets_and_values(target, [target.value(name) for name in target.columns])
+    updated = [name for name in target.columns if name not in target.table.primary_key]
+    sets = [sql.SQL("{0} = EXCLUDED.{0}").format(sql.Identifier(name)) for name in updated]
+    if target.table.lifecycle:
+        sets.append(sql.SQL("synced_at = EXCLUDED.synced_at").format())
+        sets.append(
+            sql.SQL(
+                "deleted_at = CASE WHEN EXCLUDED.deleted_at IS NOT NULL THEN coalesce(w.deleted_at, EXCLUDED.deleted_at) END"
+            ).format()
+        )
+    stored = target.compose("LEFT JOIN {target} t ON {joined}", joined=target.joined("s", "t"))
+    return target.compose(
+        """INSERT INTO {target} AS w ({names})
+           SELECT {values} FROM {stage} s JOIN {changes} k ON {joined} {stored} WHERE k.kind <> 'o'
+           ON CONFLICT ({key}) DO {action}""",
+        names=names,
+        values=values,
+        joined=target.joined("s", "k"),
+        stored=stored if target.stage.absent else sql.SQL(""),
+        key=sql.SQL(", ").join(map(sql.Identifier, target.table.primary_key)),
+        action=sql.SQL("UPDATE SET {}").format(sql.SQL(", ").join(sets)) if sets else sql.SQL("NOTHING"),
+    )
+
+
+def settle_duplicates(connection: Connection, target: Target) -> int:
+    """Leaves one staged row per key, the newest; returns how many went. A column that it lacks comes from the next older.
+
+    So the outcome is the same as if the rows had been loaded one after the other, oldest first.
+    """
+    if target.stage.is_ascending:
+        return 0
+    keys = sql.SQL(", ").join(map(sql.Identifier, target.table.primary_key))
+    parts = {"keys": keys, "order": _newest_first(target), "absent": sql.Identifier(ABSENT)}
+    created = connection.execute(
+        target.compose("CREATE UNLOGGED TABLE {changes} AS SELECT {keys} FROM {stage} GROUP BY {keys} HAVING count(*) > 1", **parts)
+    )
+    if created.rowcount:
+        for name in sorted(target.stage.absent):
+            _inherit_absent(connection, target, name, parts)
+        connection.execute(
+            target.compose(
+                """DELETE FROM {stage} s USING (
+                     SELECT ctid, row_number() OVER (PARTITION BY {keys} ORDER BY {order}) AS age
+                     FROM {stage} JOIN {changes} USING ({keys})) d
+                   WHERE s.ctid = d.ctid AND d.age > 1""".replace("SELECT ctid", "SELECT {stage}.ctid"),
+                **parts,
+            )
+        )
+    drop_changes(connection, target)
+    return created.rowcount
+
+
+def _newest_first(target: Target) -> sql.Composed:
+    staged_last = sql.SQL("{} DESC").format(sql.Identifier(ORDER))
+    if target.table.version_column is None:
+        return staged_last
+    return sql.SQL("{} DESC NULLS LAST, {}").format(sql.Identifier(target.table.version_column), staged_last)
+
+
+def _inherit_absent(connection: Connection, target: Target, name: str, parts: Mapping[str, sql.Composable]) -> None:
+    connection.execute(
+        target.compose(
+            """UPDATE {stage} s SET {column} = o.{column}, {absent} = array_remove(s.{absent}, {name})
+               FROM (SELECT DISTINCT ON ({keys}) {keys}, {column} FROM {stage} JOIN {changes} USING ({keys})
+                     WHERE NOT coalesce({name} = ANY({absent}), false) ORDER BY {keys}, {order}) o
+               WHERE {joined} AND {name} = ANY(s.{absent})""",
+            column=sql.Identifier(name),
+            name=sql.Literal(name),
+            joined=target.joined("s", "o") if not target.casts else _plain_join(target),
+            **parts,
+        )
+    )
+
+
+def _plain_join(target: Target) -> sql.Composed:
+    return sql.SQL(" AND ").join(sql.SQL("s.{0} = o.{0}").format(sql.Identifier(name)) for name in target.table.primary_key)
+
+
+def stage_select(connection: Connection, target: Target, select: str, *, is_numbered: bool) -> int:
+    """Computes a SELECT into the stage, typed as declared; returns the number of rows. Numbering them costs the
+    server its parallel workers, so it is done only where single values have to be found again."""
+    columns = [
+        sql.SQL("CAST(q.{0} AS {1}) AS {0}").format(sql.Identifier(column.name), sql.SQL(column.type.value))
+        for column in target.table.columns
+    ]
+    order = sql.SQL("row_number() OVER () AS {}" if is_numbered else "NULL::bigint AS {}").format(sql.Identifier(ORDER))
+    own = [order, sql.SQL("NULL::text[] AS {}").format(sql.Identifier(ABSENT))]
+    if target.table.lifecycle:
+        own += [sql.SQL("NULL::timestamptz AS deleted_at").format(), sql.SQL("NULL::text AS {}").format(sql.Identifier(REASON))]
+    statement = target.compose(
+        "CREATE UNLOGGED TABLE {stage} WITH (autovacuum_enabled = off) AS SELECT {columns} FROM (\n{select}\n) AS q",
+        columns=sql.SQL(", ").join([*columns, *own]),
+        select=sql.SQL(select.strip().rstrip(";")),  # type: ignore[arg-type]
+    )
+    # As bytes: a % in the SELECT is not a parameter.
+    return connection.execute(statement.as_bytes(connection)).rowcount

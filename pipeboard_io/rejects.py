@@ -1,0 +1,80 @@
+"""Rejected values and records: staged with their batch, kept with the reason, resolved when the record loads clean."""
+
+from collections.abc import Iterable, Sequence
+
+from psycopg import sql
+
+from pipeboard_io.connection import Connection, scalar
+from pipeboard_io.load import Reject
+from pipeboard_io.state import State
+from pipeboard_io.table import Table
+
+
+def stage(connection: Connection, state: State, stage_name: str, rejects: Iterable[Reject]) -> None:
+    """Stages rejects in the transaction that stages their batch."""
+    statement = state.compose("COPY {staged_reject} (stage, record_key, column_name, reason, raw) FROM STDIN")
+    with connection.cursor().copy(statement) as copy:
+        for reject in rejects:
+            row = (stage_name, reject.key, reject.column, reject.reason, reject.raw)
+            copy.write_row([None if value is None else value.replace("\x00", "") for value in row])
+
+
+def key_text(table: Table, alias: str) -> sql.Composed:
+    """The key of a row as the text that rejects and tombstones are filed under."""
+    parts = [sql.SQL("{}.{}::text").format(sql.SQL(alias), sql.Identifier(name)) for name in table.primary_key]  # type: ignore[arg-type]
+    return parts[0] if len(parts) == 1 else sql.SQL("concat_ws(',', {})").format(sql.SQL(", ").join(parts))
+
+
+def key_of(table: Table, row: dict[str, object]) -> str:
+    """`key_text` of a row at hand."""
+    return ",".join(str(row[name]) for name in table.primary_key if row[name] is not None)
+
+
+def publish(
+    connection: Connection,
+    state: State,
+    table: Table,
+    *,
+    stage_name: str,
+    load_id: str,
+    run_id: str | None,
+    is_complete: bool,
+) -> int:
+    """Moves the staged rejects to `rejected_record` and resolves those whose record came clean; returns their number.
+
+    `is_complete`: the load saw every record, so a reject whose record it did not see is resolved as well.
+    """
+    count = connection.execute(
+        state.compose(
+            """INSERT INTO {rejected_record} AS r (entity, record_key, column_name, reason, raw, load_id, run_id)
+               SELECT DISTINCT ON (record_key, column_name, reason) %s, record_key, coalesce(column_name, ''), reason, raw, %s, %s
+               FROM {staged_reject} WHERE stage = %s
+               ON CONFLICT (entity, record_key, column_name, reason) DO UPDATE
+               SET raw = EXCLUDED.raw, last_seen_at = now(), resolved_at = NULL,
+                   load_id = EXCLUDED.load_id, run_id = EXCLUDED.run_id"""
+        ),
+        [table.entity, load_id, run_id, stage_name],
+    ).rowcount
+    _resolve(connection, state, table, names=(stage_name, load_id), is_complete=is_complete)
+    return count
+
+
+def _resolve(
+    connection: Connection, state: State, table: Table, *, names: Sequence[str], is_complete: bool
+) -> None:
+    stage_name, load_id = names
+    others = "entity = %s AND resolved_at IS NULL AND load_id <> %s"
+    parameters = [table.entity, load_id]
+    # Nearly always there is none: the staged keys are not even looked at.
+    if not scalar(connection, state.compose(f"SELECT EXISTS (SELECT FROM {{rejected_record}} WHERE {others})"), parameters):
+        return
+    seen = sql.SQL("true")
+    if not is_complete:
+        seen = state.compose(  # type: ignore[assignment]
+            "EXISTS (SELECT FROM {stage} s WHERE {key} = r.record_key)",
+            stage=state.name(stage_name),
+            key=key_text(table, "s"),
+        )
+    connection.execute(
+        state.compose(f"UPDATE {{rejected_record}} r SET resolved_at = now() WHERE {others} AND {{seen}}", seen=seen), parameters
+    )

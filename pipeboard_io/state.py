@@ -1,0 +1,99 @@
+"""The state schema as a whole: its name, its migrations. Each table's reads and writes live in a module of their own."""
+
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from psycopg import sql
+
+from pipeboard_io.connection import Connection, Timeouts, advisory_lock, lock_key, scalar, transaction
+from pipeboard_io.errors import PrivilegeError, StateVersionError, translated
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+# The newest version in migrations/versions; knowing it here spares every process the import of Alembic (0.2 s).
+HEAD = "0001"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The schema that holds ledger, watermarks, checkpoints, rejects, tombstones and the dictionary."""
+
+    schema: str = "pipeboard"
+
+    def name(self, table: str) -> sql.Identifier:
+        """A table of the state schema, as an identifier."""
+        return sql.Identifier(self.schema, table)
+
+    def compose(self, text: str, **parts: sql.Composable) -> sql.Composed:
+        """SQL in which `{load}`, `{watermark}` ... are the state's tables and other names are `parts`."""
+        names = {table: self.name(table) for table in _TABLES}
+        return sql.SQL(text).format(**{**names, **parts})  # type: ignore[arg-type]
+
+
+_TABLES = (
+    "load",
+    "watermark",
+    "checkpoint",
+    "staged_reject",
+    "rejected_record",
+    "tombstone",
+    "custom_field",
+    "custom_field_option",
+    "declared_comment",
+    "why_not",
+)
+
+
+def version(connection: Connection, state: State) -> str | None:
+    """The version the state schema is at; None where there is none."""
+    if scalar(connection, "SELECT to_regclass(%s)", [f'"{state.schema.replace(chr(34), chr(34) * 2)}".schema_version']) is None:
+        return None
+    found = scalar(connection, sql.SQL("SELECT version_num FROM {}").format(state.name("schema_version")))
+    return None if found is None else str(found)
+
+
+def migrate(connection: Connection, state: State, timeouts: Timeouts) -> None:
+    """Brings the state schema to this release's version, in one transaction; side by side with others it is done once.
+
+    Raises PrivilegeError when the schema cannot be created, StateVersionError when it is newer than this release.
+    """
+    with translated(f"Preparing the schema {state.schema}"):
+        if version(connection, state) == HEAD:
+            return
+        with transaction(connection, timeouts):
+            advisory_lock(connection, lock_key("migrate", state.schema))
+            found = version(connection, state)
+            if found is not None and found > HEAD:
+                raise StateVersionError(
+                    f"the schema {state.schema} is at version {found}, this release knows {HEAD}: upgrade this program"
+                )
+            create_schema(connection, state.schema)
+            connection.execute(_upgrade_script(state, found).encode())
+
+
+def create_schema(connection: Connection, name: str) -> None:
+    """Creates a schema that does not exist yet.
+
+    IF NOT EXISTS would ask for the right to create even where nothing is to be created.
+    """
+    if scalar(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [name]):
+        return
+    if not scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
+        role = scalar(connection, "SELECT current_user")
+        raise PrivilegeError(
+            f'the role {role} may not create the schema {name}: let an administrator run CREATE SCHEMA "{name}" '
+            f'AUTHORIZATION "{role}", or GRANT CREATE on the database'
+        )
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+
+
+def _upgrade_script(state: State, found: str | None) -> str:
+    from alembic import command
+    from alembic.config import Config
+
+    buffer = StringIO()
+    config = Config(attributes={"buffer": buffer, "schema": state.schema})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    command.upgrade(config, f"{found or 'base'}:head", sql=True)
+    return buffer.getvalue()

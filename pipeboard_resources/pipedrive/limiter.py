@@ -1,0 +1,134 @@
+"""The burst limit: so many requests per rolling two seconds and key, learned from the answers, shared through Redis."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import redis
+from pyrate_limiter import AbstractBucket, InMemoryBucket, Rate, RateItem, RedisBucket
+
+from pipeboard_resources.pipedrive.classify import RateHeaders
+from pipeboard_resources.pipedrive.clock import Clock
+from pipeboard_resources.shared_redis import SharedRedis
+
+__all__ = ["BurstLimiter"]
+
+logger = logging.getLogger(__name__)
+SMALLEST_PLAN_LIMIT = 20  # Lite; assumed until the first answer says otherwise
+# Pipedrive counts when a request arrives, we when it leaves: a first request that also opens its TLS connection arrives
+# later than its successors do, so the window here is longer by what that may take.
+WINDOW_MILLISECONDS = 2000 + 250
+LEAK_EVERY = 64  # entries that left the window are swept after so many requests
+
+
+class BurstLimiter:
+    """Lets a request go when the window has room for it. Thread-safe.
+
+    pyrate-limiter keeps the window (in memory or in Redis); its Limiter class is not used, because that sleeps by
+    itself, cannot be cancelled, knows no other clock, and starts a thread per bucket.
+    """
+
+    def __init__(self, account: str, *, shared: SharedRedis | None, clock: Clock) -> None:
+        self._key = f"pipeboard:burst:{account}"
+        self._hold_key = f"pipeboard:hold:{account}"
+        self._shared = shared
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._own = InMemoryBucket([Rate(SMALLEST_PLAN_LIMIT, WINDOW_MILLISECONDS)])
+        self._common: RedisBucket | None = None
+        self._held_until = 0.0
+        self._count = 0
+        self.limit = SMALLEST_PLAN_LIMIT
+
+    def acquire(self, cancel: threading.Event | None = None) -> float:
+        """Wait for room and take it; seconds waited. Returns at once when `cancel` is set."""
+        started = self._clock.monotonic()
+        while cancel is None or not cancel.is_set():
+            seconds = self._hold_left() or self._take()
+            if seconds <= 0:
+                break
+            self._clock.wait(seconds, cancel)
+        return self._clock.monotonic() - started
+
+    def hold(self, seconds: float) -> None:
+        """The server asked for a pause: nobody with this key sends anything for `seconds`."""
+        until = self._clock.now() + seconds
+        with self._lock:
+            self._held_until = max(self._held_until, until)
+        if self._shared is not None:
+            milliseconds = max(1, int(seconds * 1000))
+            self._shared.attempt(lambda server: bool(server.set(self._hold_key, str(until), px=milliseconds)), False)
+
+    def observe(self, rates: RateHeaders) -> None:
+        """Learn the plan's limit, and whether others use the same key: their requests fill our window, too."""
+        if rates.burst_limit:
+            self._learn(rates.burst_limit)
+        if rates.burst_remaining is not None and rates.burst_remaining <= self.limit // 4:
+            self._make_room_for_others(self.limit - rates.burst_remaining)
+
+    def _learn(self, limit: int) -> None:
+        with self._lock:
+            if limit == self.limit:
+                return
+            self.limit = limit
+            self._own.rates = [Rate(limit, WINDOW_MILLISECONDS)]
+            if self._common is not None:
+                self._common.rates = [Rate(limit, WINDOW_MILLISECONDS)]
+        logger.info("Pipedrive allows %d requests per two seconds", limit)
+
+    def _hold_left(self) -> float:
+        now = self._clock.now()
+        own = self._held_until - now
+        if self._shared is None:
+            return max(0.0, own)
+        return max(0.0, own, self._shared.attempt(lambda server: float(server.get(self._hold_key) or 0) - now, 0.0))
+
+    def _take(self) -> float:
+        """Seconds until there is room; 0 means that a place was taken. Redis in trouble: this process counts alone."""
+        if self._shared is not None:
+            seconds = self._shared.attempt(self._take_shared, None)
+            if seconds is not None:
+                return seconds
+        with self._lock:
+            self._sweep(self._own, int(self._clock.monotonic() * 1000))
+            return _put(self._own, int(self._clock.monotonic() * 1000))
+
+    def _take_shared(self, server: redis.Redis) -> float | None:
+        now = int(self._clock.now() * 1000)
+        with self._lock:
+            bucket, self._common = self._common or self._join(server), None  # forgotten, should this call fail
+            self._sweep(bucket, now)
+            seconds = _put(bucket, now)
+            self._common = bucket
+        return seconds
+
+    def _join(self, server: redis.Redis) -> RedisBucket:
+        bucket = RedisBucket.init([Rate(self.limit, WINDOW_MILLISECONDS)], server, self._key)
+        server.expire(self._key, 3600)
+        assert isinstance(bucket, RedisBucket)
+        return bucket
+
+    def _sweep(self, bucket: AbstractBucket, now: int) -> None:
+        self._count += 1
+        if self._count % LEAK_EVERY == 0:
+            bucket.leak(now)
+
+    def _make_room_for_others(self, used: int) -> None:
+        """`used` of the window are gone by the server's count; what is not ours is somebody else's."""
+        with self._lock:
+            now = int(self._clock.monotonic() * 1000)
+            self._own.leak(now)
+            strangers = used - self._own.count()
+            if strangers > 0 and self._common is None:
+                self._own.put(RateItem("others", now, weight=strangers))
+
+
+def _put(bucket: AbstractBucket, now: int) -> float:
+    """Take one place at `now` (milliseconds): 0.0, or the seconds after which it is worth asking again."""
+    item = RateItem("request", now)
+    if bucket.put(item):
+        return 0.0
+    wait = bucket.waiting(item)
+    assert isinstance(wait, int)
+    return max(1, wait) / 1000

@@ -1,0 +1,127 @@
+"""The only module that touches httpx: one GET in, one whole answer out, or NoAnswerError. No retry, no meaning."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import SecretStr
+
+from pipeboard_resources.pipedrive.clock import Clock
+from pipeboard_resources.pipedrive.endpoint import Request
+from pipeboard_resources.pipedrive.errors import BadRequestError, MalformedPageError, NoAnswerError
+
+__all__ = ["Answer", "Transport"]
+
+KEY_HEADER = "x-api-token"
+CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, read to its end. Header names are in lower case; `body` is decompressed."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class _KeyHeader(httpx.Auth):
+    """Adds the key when a request leaves, so that neither the client nor its repr ever holds it as a header."""
+
+    def __init__(self, key: SecretStr) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers[KEY_HEADER] = self._key.get_secret_value()
+        yield request
+
+
+class _TooSlowError(Exception):
+    """The body was not complete in time, or nobody waits for it any more."""
+
+
+class Transport:
+    """A pool of connections to one origin, used from several threads; HTTP/2 where TLS negotiates it."""
+
+    def __init__(self, base_url: str, key: SecretStr, *, timeout_seconds: float, clock: Clock) -> None:
+        _require_sendable(key)
+        _quiet_libraries()
+        self.base_url = base_url.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._http = httpx.Client(
+            http2=True,
+            auth=_KeyHeader(key),
+            headers={"user-agent": "pipeboard", "accept": "application/json"},
+            timeout=httpx.Timeout(timeout_seconds, connect=min(CONNECT_SECONDS, timeout_seconds)),
+            limits=httpx.Limits(max_connections=32, max_keepalive_connections=16),
+            follow_redirects=False,
+            trust_env=not _is_loopback(self.base_url),  # proxies of the environment never apply to this machine
+        )
+
+    def get(self, request: Request, *, cancel: threading.Event | None = None) -> Answer:
+        """Send one GET and read its answer within the timeout, however slowly it drips.
+
+        Raises NoAnswerError, MalformedPageError (a body that does not decompress), BadRequestError.
+        """
+        endpoint, page = request.endpoint, request.page
+        try:
+            with self._http.stream("GET", self.base_url + request.path, params=dict(request.params)) as response:
+                headers = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, headers, self._read(response, cancel))
+        except (httpx.TimeoutException, _TooSlowError) as error:
+            name = type(error).__name__.strip("_")
+            raise NoAnswerError(endpoint, f"{name} after {self._timeout_seconds:g} s", page=page) from None
+        except httpx.DecodingError:
+            seen = "a compressed body that does not decompress"
+            raise MalformedPageError(endpoint, seen, page=page, status=200) from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise BadRequestError(endpoint, str(error), page=page, advice="Check PIPEDRIVE_BASE_URL.") from None
+        except httpx.TransportError as error:
+            raise NoAnswerError(endpoint, f"{type(error).__name__}: {error}", page=page) from None
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._http.close()
+
+    def _read(self, response: httpx.Response, cancel: threading.Event | None) -> bytes:
+        """httpx's timeout starts anew with every byte; a body that drips would never end without a deadline."""
+        deadline = self._clock.monotonic() + self._timeout_seconds
+        chunks = []
+        for chunk in response.iter_bytes():
+            chunks.append(chunk)
+            if self._clock.monotonic() > deadline or (cancel is not None and cancel.is_set()):
+                raise _TooSlowError
+        return b"".join(chunks)
+
+
+def _require_sendable(key: SecretStr) -> None:
+    """A key with a newline would end up in h11's error message; refuse it before anything quotes it."""
+    text = key.get_secret_value()
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise BadRequestError(
+            "the account",
+            "PIPEDRIVE_API_KEY is empty or holds spaces, quotes or line breaks that no key has",
+            advice="Copy the key again from Pipedrive: Settings > Personal preferences > API.",
+        )
+
+
+def _quiet_libraries() -> None:
+    """hpack writes every header with its value at DEBUG, the key included; stamina repeats what the client logs."""
+    for name, level in (("hpack", logging.WARNING), ("stamina", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(level, logger.level))
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,113 @@
+"""Every knob of Pipeboard, read from the environment or `.env`; only `definitions.py` and `cli.py` call `Settings()`."""
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+PIPEDRIVE_KEY_MISSING = (
+    "PIPEDRIVE_API_KEY is not set. Pipedrive shows it under your name > Company settings > Personal preferences > API; "
+    "put it into .env. To look around without an account: make demo."
+)
+
+
+class MissingSettingError(Exception):
+    """A setting without which nothing can be done; the message names it and says where its value is found."""
+
+
+def _default_state_dir() -> Path:
+    """The checkout when there is one, else the user's state folder: the same place from whichever folder one calls."""
+    if (PROJECT_ROOT / "pyproject.toml").exists():
+        return PROJECT_ROOT / ".pipeboard"
+    return Path.home() / ".local" / "state" / "pipeboard"
+
+
+def _month(text: str) -> str:
+    date.fromisoformat(f"{text}-01")
+    return text
+
+
+def _known_zone(name: str) -> str:
+    from zoneinfo import ZoneInfo
+
+    ZoneInfo(name)
+    return name
+
+
+class Settings(BaseSettings):
+    """Settings by environment variable; the name of each says its unit. Raises pydantic.ValidationError on a bad value."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True
+    )
+
+    pipedrive_api_key: SecretStr | None = Field(
+        None, alias="PIPEDRIVE_API_KEY", description="Pipedrive API token: Settings > Personal preferences > API."
+    )
+    pipedrive_base_url: str = Field(
+        "https://api.pipedrive.com", alias="PIPEDRIVE_BASE_URL", description="Any origin, for example your company's."
+    )
+    database_url: SecretStr | None = Field(
+        None, alias="DATABASE_URL", description="postgresql://user:password@host:5432/name. Empty: embedded PostgreSQL."
+    )
+    redis_url: SecretStr | None = Field(
+        None, alias="REDIS_URL", description="redis://:password@host:6379/0. Empty: embedded Redis if there is one, else no cache."
+    )
+    dagster_home: Path | None = Field(
+        None, alias="DAGSTER_HOME", description="Absolute path of Dagster's folder; an empty folder is filled with what it needs."
+    )
+    pushgateway_address: str | None = Field(
+        None, alias="PUSHGATEWAY_ADDRESS", description="host:port of a Prometheus Pushgateway; empty: nothing is pushed."
+    )
+    state_dir: Path = Field(
+        default_factory=_default_state_dir, alias="PIPEBOARD_STATE_DIR", description="Folder of embedded servers and the demo."
+    )
+    history_start: Annotated[str, AfterValidator(_month)] = Field(
+        "2020-01", alias="PIPEBOARD_HISTORY_START", description="First monthly partition (YYYY-MM); it is open to the past."
+    )
+    timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
+        "UTC", alias="PIPEBOARD_TIMEZONE", description="Time zone of months, business days and display."
+    )
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), alias="PIPEBOARD_ALERT_URLS", description="Apprise URLs, separated by spaces."
+    )
+    token_reserve_percent: float = Field(
+        10, ge=0, lt=100, alias="PIPEBOARD_TOKEN_RESERVE_PERCENT",
+        description="Share of the day's API tokens left for the account's other integrations.",
+    )
+    max_delete_percent: float = Field(
+        10, ge=0, le=100, alias="PIPEBOARD_MAX_DELETE_PERCENT",
+        description="Largest share of a table that one reconciliation may mark deleted without --allow-mass-delete.",
+    )
+    overlap_seconds: int = Field(
+        600, ge=1, alias="PIPEBOARD_OVERLAP_SECONDS", description="How far before the watermark an incremental sync re-reads."
+    )
+    readers: int = Field(4, ge=1, le=16, alias="PIPEBOARD_READERS", description="Ranges of one list read side by side.")
+    page_size: int = Field(500, ge=1, le=500, alias="PIPEBOARD_PAGE_SIZE", description="Records per request; the API allows 500.")
+    request_timeout_seconds: float = Field(
+        60, gt=0, alias="PIPEBOARD_REQUEST_TIMEOUT_SECONDS", description="Longest wait for one answer of the API."
+    )
+    retry_attempts: int = Field(6, ge=1, alias="PIPEBOARD_RETRY_ATTEMPTS", description="Tries of one request, the first included.")
+    retry_total_seconds: float = Field(
+        120, ge=0, alias="PIPEBOARD_RETRY_TOTAL_SECONDS", description="Longest time spent on one request with all its tries."
+    )
+    cache_fields_seconds: int = Field(
+        3600, ge=0, alias="PIPEBOARD_CACHE_FIELDS_SECONDS", description="How long field metadata stays in the cache."
+    )
+    cache_lists_seconds: int = Field(
+        900, ge=0, alias="PIPEBOARD_CACHE_LISTS_SECONDS", description="How long users, pipelines, stages and activity types do."
+    )
+    lock_timeout_seconds: float = Field(
+        30, gt=0, alias="PIPEBOARD_LOCK_TIMEOUT_SECONDS", description="Longest wait for a lock that somebody's query holds."
+    )
+    statement_timeout_seconds: float = Field(
+        3600, gt=0, alias="PIPEBOARD_STATEMENT_TIMEOUT_SECONDS", description="Longest time of one SQL statement."
+    )
+
+    @property
+    def overlap(self) -> timedelta:
+        return timedelta(seconds=self.overlap_seconds)

@@ -1,0 +1,1 @@
+"""The stand-in judged by the documents it was written from."""
