@@ -1,10 +1,11 @@
 """The `pipeboard` command: reads the settings, opens the environment, runs Dagster, tells what came of it.
 
 Thin on purpose. Exit status: 0 all right; 1 something is wrong and the message says what to do; 2 wrong usage or
-settings; 75 stopped early on purpose, run it again to go on.
+settings; 75 stopped early on purpose, run it again to go on; 130 interrupted by Ctrl-C or SIGTERM.
 """
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +20,9 @@ from pydantic import ValidationError
 from pipeboard_resources.embedded.errors import EmbeddedServerError
 from pipeboard_resources.settings import MissingSettingError, Settings
 
-OK, FAILED, MISUSED, STOPPED = 0, 1, 2, 75
+OK, FAILED, MISUSED, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+
+_MONTH = re.compile(r"[1-9][0-9]{3}-(0[1-9]|1[0-2])", re.ASCII)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +45,10 @@ class Refusal(click.ClickException):
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """The boundary of the program: errors that we know become one sentence; anything else keeps its trace."""
+    """The boundary of the program: errors that we know become one sentence; anything else keeps its trace.
+
+    Inside `_told_as_json` too, so that a machine reads the same sentence.
+    """
     from pipeboard_io.errors import WarehouseError
     from pipeboard_resources.pipedrive.errors import PipedriveError
 
@@ -55,7 +61,19 @@ def _plain_errors() -> Iterator[None]:
     except WarehouseError as error:
         raise Refusal(f"{error} (Setting: DATABASE_URL.)") from error
     except KeyboardInterrupt:
-        raise Refusal("Stopped. What was read so far is kept; the next sync goes on.", 130) from None
+        raise Refusal("Interrupted. Nothing is half done; run it again to go on.", INTERRUPTED) from None
+
+
+@contextmanager
+def _told_as_json(as_json: bool, failed: Callable[[str], object]) -> Iterator[None]:
+    """With --json, a refusal prints `failed(its sentence)` on stdout besides: that too is one object and nothing else."""
+    try:
+        with _plain_errors():
+            yield
+    except Refusal as refusal:
+        if as_json:
+            click.echo(json.dumps(failed(refusal.message), ensure_ascii=False))
+        raise
 
 
 def _read_settings() -> Settings:
@@ -89,8 +107,8 @@ def main() -> None:
 
 
 def _month(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    if value is not None and (len(value) != 7 or value[4] != "-" or not (value[:4] + value[5:]).isdigit()):
-        raise click.BadParameter("a month is written YYYY-MM, for example 2026-03")
+    if value is not None and not _MONTH.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no month; write YYYY-MM, for example 2026-03")
     return value
 
 
@@ -109,7 +127,8 @@ def sync(
     from pipeboard_assets import syncing
 
     request = syncing.asked_for(selected, full=full, months=(first, last), allow_mass_delete=allow_mass_delete)
-    return syncing.sync(_read_settings(), request, as_json=as_json)
+    with _told_as_json(as_json, lambda sentence: syncing.never_ran(request, sentence)):
+        return syncing.sync(_read_settings(), request, as_json=as_json)
 
 
 @main.command()
@@ -119,7 +138,8 @@ def status(as_json: bool) -> int:
     """Rows, watermarks, freshness and rejected records of every table."""
     from pipeboard_assets import reports
 
-    return reports.status(_read_settings(), as_json=as_json)
+    with _told_as_json(as_json, lambda sentence: {"assets": [], "tokens_left": None, "error": sentence}):
+        return reports.status(_read_settings(), as_json=as_json)
 
 
 @main.command()
@@ -141,7 +161,7 @@ def demo() -> int:
 
 
 @main.command()
-@click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
+@click.option("--port", default=3000, type=click.IntRange(1, 65535), show_default=True, help="Port on 127.0.0.1.")
 @_command
 def ui(port: int) -> int:
     """Open Dagster's UI on your data, or on the demo's while no API key is set."""
@@ -151,8 +171,8 @@ def ui(port: int) -> int:
 
 
 @main.command()
-@click.option("--port", default=8765, show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
-@click.option("--deals", default=2000, show_default=True, help="Number of deals; the rest is in proportion.")
+@click.option("--port", default=8765, type=click.IntRange(0, 65535), show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
+@click.option("--deals", default=2000, type=click.IntRange(min=1), show_default=True, help="Number of deals; the rest is in proportion.")
 @click.option("--seed", default=7, show_default=True, help="Same seed, same company.")
 @_command
 def standin(port: int, deals: int, seed: int) -> int:
@@ -160,11 +180,6 @@ def standin(port: int, deals: int, seed: int) -> int:
     from pipeboard_resources.pipedrive import standin as pretend
 
     return pretend.run(port=port, deals=deals, seed=seed)
-
-
-def print_json(value: object) -> None:
-    """The one object of a `--json` command."""
-    click.echo(json.dumps(value, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
 """What people see in a terminal: progress while a sync runs, tables when it is done. No logic, no settings."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 
 from rich.console import Console
+from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from pipeboard_assets.runner import AssetOutcome, Status
 from pipeboard_io import LoadReport
 
+_ENDLESS = 1000
 _MARKS = {
     Status.SUCCESS: "[green]ok[/]",
     Status.FAILED: "[bold red]failed[/]",
@@ -83,40 +87,59 @@ def fail(message: str) -> None:
 
 
 def show_outcomes(outcomes: Sequence[AssetOutcome]) -> None:
-    """The table at the end of a sync; errors below it, whole."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("asset", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    for heading in ("rows", "inserted", "updated", "unchanged", "deleted", "rejected", "seconds"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    """The table at the end of a sync; below it what went wrong, whole, and once where several assets say the same."""
+    headings = ("asset", "", "rows", "inserted", "updated", "deleted", "rejected", "seconds")
+    rows = [(outcome.asset, _MARKS[outcome.status], *_figures(outcome)) for outcome in outcomes]
+    _print_table(headings, rows, numbers=range(2, len(headings)))
+    console = _output()
+    for assets, error in _told_once(outcomes).values():
+        console.print(f"\n{', '.join(assets)}: {error}", markup=False, soft_wrap=True)
+
+
+def _told_once(outcomes: Sequence[AssetOutcome]) -> dict[str, tuple[list[str], str]]:
+    """Assets and error by what the error says after the endpoint: a wrong key is refused by all endpoints alike."""
+    told: dict[str, tuple[list[str], str]] = {}
     for outcome in outcomes:
-        table.add_row(outcome.asset, _MARKS[outcome.status], *_figures(outcome))
-    console = Console(highlight=False)
-    console.print(table)
-    for outcome in outcomes:
-        if outcome.error and outcome.status is not Status.SKIPPED:
-            console.print(f"\n{outcome.asset}: {outcome.error}", markup=False, soft_wrap=True)
+        if outcome.error:
+            essence = outcome.error.partition(" from Pipedrive: ")[2] or outcome.error
+            told.setdefault(essence, ([], outcome.error))[0].append(outcome.asset)
+    return told
 
 
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A plain table; numbers to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for position, heading in enumerate(headings):
-        is_number = bool(rows) and isinstance(rows[0][position], int | float)
-        table.add_column(heading, justify="right" if is_number else "left")
-    for row in rows:
-        table.add_row(*(_text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    """A plain table; columns of numbers to the right."""
+    first = rows[0] if rows else headings
+    numbers = {position for position, cell in enumerate(first) if isinstance(cell, int | float | Decimal)}
+    _print_table(headings, [[escape(_text(cell)) for cell in row] for row in rows], numbers)
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int]) -> None:
+    """Two spaces between the columns, one where a narrow terminal would cut headings; a pipe has any width."""
+    console = _output()
+    for gap in (2, 1):
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
+        for position, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if position in numbers else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        if Measurement.get(console, console.options, table).maximum <= console.width:
+            break
+    console.print(table)
+
+
+def _output() -> Console:
+    """Results go to stdout; where that is no terminal, nothing may be cut to a width that nobody sees."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_ENDLESS)
 
 
 def _figures(outcome: AssetOutcome) -> tuple[str, ...]:
     if outcome.status is not Status.SUCCESS:
-        return ("",) * 7
+        return ("",) * 6
     counts = (
         outcome.rows,
         outcome.inserted,
         outcome.updated + outcome.restored,
-        outcome.unchanged,
         outcome.deleted,
         outcome.rejected,
     )
@@ -141,4 +164,13 @@ def _changes(report: LoadReport) -> str:
 def _text(cell: object) -> str:
     if cell is None:
         return "-"
-    return f"{cell:,}" if isinstance(cell, int) else str(cell)
+    return f"{cell:,}" if isinstance(cell, int | Decimal) else str(cell)
+
+
+def show_finding(mark: str, subject: str, seen: str, advice: str) -> None:
+    """One line of an examination, and what to do below it."""
+    console = _output()
+    styles = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+    console.print(f"[{styles[mark]}]{mark:<6}[/] {escape(f'{subject:<20} {seen}')}", soft_wrap=True)
+    if advice:
+        console.print(f"{'':27} -> {advice}", markup=False, soft_wrap=True)

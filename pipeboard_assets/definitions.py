@@ -15,7 +15,7 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
     partitions = months(settings.history_start)
     return dg.Definitions(
         assets=build_assets(settings, partitions, watched),
-        jobs=[build_sync_all(partitions)],
+        jobs=[build_sync_all()],
         resources=build_resources(settings, watched),
         executor=dg.in_process_executor,  # a spawned step costs 1.5-2 s; concurrency lives inside the steps
     )

@@ -15,7 +15,7 @@ from pipeboard_assets.console import say, show_outcomes, show_table
 from pipeboard_assets.environment import servers
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_assets.runner import Status, SyncRequest
-from pipeboard_assets.syncing import EXIT_CODES, perform
+from pipeboard_assets.syncing import exit_code, perform
 from pipeboard_resources.embedded.errors import EmbeddedServerError
 from pipeboard_resources.settings import Settings
 
@@ -47,7 +47,7 @@ def demo(settings: Settings) -> int:
         show_outcomes(outcome.assets)
         say(f"{outcome.seconds:.1f} s, {outcome.requests:,} requests, {outcome.tokens:,} API tokens")
         if outcome.status is not Status.SUCCESS:
-            return EXIT_CODES[outcome.status]
+            return exit_code(outcome)
         with open_warehouse(ready) as warehouse:
             rows = warehouse.query(ANSWER_SQL)
     print(f"\n{QUESTION}")

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Self
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from pipeboard_assets.failures import as_dagster_failure
 from pipeboard_assets.observer import Observer
-from pipeboard_io import Load, Warehouse
+from pipeboard_io import Load, LoadReport, Warehouse
+from pipeboard_io.io_manager import PostgresIOManager
 from pipeboard_resources.dagster_resources import build_pipedrive_resource, build_redis_resource, open_database_url
 from pipeboard_resources.settings import Settings
 
@@ -44,37 +47,29 @@ def _build_warehouse_resource(settings: Settings) -> dg.ResourceDefinition:
     return warehouse
 
 
-class ReportingIOManager(dg.IOManager):
-    """Publishes a Load, tells the display, and translates what goes wrong."""
+class ReportingIOManager(PostgresIOManager):
+    """The IO manager of `pipeboard_io` on the run's warehouse; tells the display, and Dagster in its words what failed."""
 
-    def __init__(self, warehouse: Warehouse, observer: Observer) -> None:
-        self._warehouse = warehouse
-        self._observer = observer
+    _observer: Observer = PrivateAttr()
 
-    def handle_output(self, context: dg.OutputContext, obj: Load) -> None:
+    @classmethod
+    def over(cls, warehouse: Warehouse, observer: Observer) -> Self:
+        """One that stores in `warehouse`, which is no configuration: its URL must not reach Dagster's snapshots."""
+        manager = cls()
+        manager._warehouse = warehouse
+        manager._observer = observer
+        return manager
+
+    def publish(self, load: Load) -> LoadReport:
         with as_dagster_failure():
-            report = self._warehouse.load(obj)
-        context.add_output_metadata(
-            {
-                "dagster/row_count": report.rows,
-                "inserted": report.inserted,
-                "updated": report.updated,
-                "unchanged": report.unchanged,
-                "deleted": report.deleted,
-                "restored": report.restored,
-                "rejected": report.rejected,
-                "seconds": report.seconds["total"],
-            }
-        )
-        self._observer.display.loaded(context.asset_key.path[-1], report)
-
-    def load_input(self, context: dg.InputContext) -> object:
-        raise NotImplementedError
+            report = super().publish(load)
+        self._observer.display.loaded(load.table.name, report)
+        return report
 
 
 def _build_io_manager(observer: Observer) -> dg.IOManagerDefinition:
     @dg.io_manager(required_resource_keys={"warehouse"}, description="Evolves tables and upserts frames in PostgreSQL.")
     def io_manager(context: dg.InitResourceContext) -> ReportingIOManager:
-        return ReportingIOManager(context.resources.warehouse, observer)
+        return ReportingIOManager.over(context.resources.warehouse, observer)
 
     return io_manager

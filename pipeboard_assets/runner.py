@@ -13,9 +13,10 @@ from pipeboard_assets.automation import month_key, range_tags
 from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.entity_assets import asset_key
 from pipeboard_assets.failures import STOPPED
-from pipeboard_assets.main_bi import MAIN_BI
+from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.sync import Mode
 
+INTERRUPTED = "interrupted; the next sync reads it again"
 ASSETS = (*(entity.name for entity in CATALOG), MAIN_BI.name)
 
 
@@ -128,18 +129,29 @@ def _outcomes(names: Sequence[str], events: Sequence[DagsterEvent]) -> Iterator[
     for event in events:
         if event.step_key:
             by_step.setdefault(event.step_key, []).append(event)
+    causes: dict[str, set[str]] = {}
     for name in names:
-        yield _outcome(name, by_step.get(asset_key(name).to_python_identifier(), []))
+        upstream = set().union(*(causes.get(each, ()) for each in _upstream(name)))
+        outcome = _outcome(name, by_step.get(asset_key(name).to_python_identifier(), []), sorted(upstream, key=ASSETS.index))
+        if outcome.status is not Status.SUCCESS:
+            causes[name] = upstream if outcome.status is Status.SKIPPED else {name}
+        yield outcome
 
 
-def _outcome(name: str, events: Sequence[DagsterEvent]) -> AssetOutcome:
+def _upstream(name: str) -> Sequence[str]:
+    return UPSTREAM if name == MAIN_BI.name else by_name(name).upstream
+
+
+def _outcome(name: str, events: Sequence[DagsterEvent], causes: Sequence[str]) -> AssetOutcome:
+    """`causes`: the assets upstream whose failure would explain that this one was skipped."""
     kinds = {event.event_type for event in events}
     failure = next((e for e in reversed(events) if e.event_type is DagsterEventType.STEP_FAILURE), None)
     if failure is not None:
         stopped, message = _failure_of(failure)
         return AssetOutcome(asset=name, status=Status.STOPPED if stopped else Status.FAILED, error=message)
     if DagsterEventType.STEP_SUCCESS not in kinds:
-        return AssetOutcome(asset=name, status=Status.SKIPPED, error="something upstream did not succeed")
+        why = f"{', '.join(causes)} did not succeed" if causes else "the run ended before its turn"
+        return AssetOutcome(asset=name, status=Status.SKIPPED, error=f"skipped, because {why}")
     return AssetOutcome(asset=name, status=Status.SUCCESS, **_figures(events))
 
 
@@ -152,6 +164,8 @@ def _failure_of(event: DagsterEvent) -> tuple[bool, str]:
     error = data.error
     while error is not None and error.cause is not None:
         error = error.cause
+    if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        return True, INTERRUPTED
     return False, error.message.strip() if error is not None else "failed"
 
 
@@ -161,9 +175,8 @@ def _figures(events: Sequence[DagsterEvent]) -> dict[str, Any]:
     if made is None:
         return {}
     metadata = made.step_materialization_data.materialization.metadata
-    names = ("inserted", "updated", "unchanged", "deleted", "restored", "rejected", "seconds")
-    figures = {name: metadata[name].value for name in names if name in metadata}
-    return {"rows": metadata["dagster/row_count"].value, **figures}
+    counts = {name: metadata[name].value for name in ("inserted", "updated", "unchanged", "deleted", "restored", "rejected")}
+    return {"rows": metadata["dagster/row_count"].value, "seconds": metadata["seconds_total"].value, **counts}
 
 
 def overall(outcomes: Sequence[AssetOutcome]) -> Status:

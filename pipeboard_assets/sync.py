@@ -76,7 +76,7 @@ class EntitySync:
             frames=self._batches(framer),
             reconcile=self._reconcile(),
             watermarks=self._watermarks if self.entity.is_incremental and self.window.moves_watermark else None,
-            mode=self.window.mode,
+            mode=self.window.mode.value,
             run_id=self.run_id,
         )
 

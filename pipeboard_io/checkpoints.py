@@ -98,16 +98,14 @@ def _owner(connection: Connection) -> tuple[int | None, datetime | None]:
     pid = scalar(connection, "SELECT pg_backend_pid()")
     if pid != connection.info.backend_pid:
         return None, None
-    return pid, scalar(connection, _OWNER, [pid])  # type: ignore[return-value]
+    return pid, scalar(connection, _OWNER, [pid])
 
 
 _IS_OWNED = """EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = owner_pid AND a.pid <> pg_backend_pid()
                AND coalesce(a.backend_start = owner_started_at, true))"""
 
 
-def _continued(
-    connection: Connection, state: State, table: Table, load_id: str, resume_key: str
-) -> Stage | None:
+def _continued(connection: Connection, state: State, table: Table, load_id: str, resume_key: str) -> Stage | None:
     row = connection.execute(
         state.compose(
             f"""SELECT stage, shape, started_at, next_order, bytes, absent, is_ascending, has_deleted, state, {_IS_OWNED}
@@ -140,14 +138,14 @@ def _continued(
     return Stage(
         name=str(name),
         load_id=load_id,
-        started_at=started_at,  # type: ignore[arg-type]
-        next_order=next_order,  # type: ignore[arg-type]
-        bytes=size,  # type: ignore[arg-type]
-        absent=frozenset(absent),  # type: ignore[call-overload]
+        started_at=started_at,
+        next_order=next_order,
+        bytes=size,
+        absent=frozenset(absent),
         # What was staged last is not known any more, so order proves nothing from here on.
         is_ascending=bool(is_ascending) and next_order == 0,
         has_deleted=bool(has_deleted),
-        state=state_value,  # type: ignore[arg-type]
+        state=state_value,
         is_resumed=True,
     )
 
@@ -156,14 +154,12 @@ def _exists(connection: Connection, state: State, name: str) -> bool:
     return scalar(connection, "SELECT to_regclass(%s)", [state.name(name).as_string(connection)]) is not None
 
 
-def _created(
-    connection: Connection, state: State, table: Table, load_id: str, resume_key: str | None
-) -> Stage:
+def _created(connection: Connection, state: State, table: Table, load_id: str, resume_key: str | None) -> Stage:
     name = _stage_name(table, resume_key if resume_key is not None else load_id)
     # Emptied by a crash of the server and left without its row: nothing in it is worth keeping.
     connection.execute(state.compose("DROP TABLE IF EXISTS {stage}", stage=state.name(name)))
     columns = [
-        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(catalog_name(column.type)))  # type: ignore[arg-type]
+        sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(catalog_name(column.type)))
         for column in stage_columns(table)
     ]
     connection.execute(
@@ -182,7 +178,7 @@ def _created(
         ),
         [name, resume_key, str(table), load_id, fingerprint(table), pid, owner_started],
     )
-    return Stage(name=name, load_id=load_id, started_at=started_at)  # type: ignore[arg-type]
+    return Stage(name=name, load_id=load_id, started_at=started_at)
 
 
 def advance(connection: Connection, state: State, stage: Stage, checkpoint: Mapping[str, Any] | None) -> None:
@@ -210,7 +206,8 @@ def advance(connection: Connection, state: State, stage: Stage, checkpoint: Mapp
 def fence(connection: Connection, state: State, stage: Stage) -> None:
     """Holds the claim until the transaction ends; raises ResumeError when another load has taken it over."""
     held = connection.execute(
-        state.compose("SELECT 1 FROM {checkpoint} WHERE stage = %s AND load_id = %s FOR UPDATE"), [stage.name, stage.load_id]
+        state.compose("SELECT 1 FROM {checkpoint} WHERE stage = %s AND load_id = %s FOR UPDATE"),
+        [stage.name, stage.load_id],
     )
     _require_claim(held.rowcount, stage)
 
@@ -226,7 +223,7 @@ def _require_claim(rows: int, stage: Stage) -> None:
 def of_select(connection: Connection, table: Table, load_id: str) -> Stage:
     """The stage of a SELECT: made, used and dropped within the publishing transaction, so it needs no checkpoint."""
     started_at = scalar(connection, "SELECT clock_timestamp()")
-    return Stage(_stage_name(table, load_id), load_id, started_at, is_ascending=False)  # type: ignore[arg-type]
+    return Stage(_stage_name(table, load_id), load_id, started_at, is_ascending=False)
 
 
 def remove(connection: Connection, state: State, name: str) -> None:

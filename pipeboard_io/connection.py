@@ -6,13 +6,14 @@ Everything is set per transaction (SET LOCAL), so that PgBouncer in transaction 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import sql
 
 from pipeboard_io.errors import connection_error
 
-Connection = psycopg.Connection[tuple[object, ...]]
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 _SCHEMES = ("postgresql+psycopg://", "postgresql+psycopg2://", "postgres://")
 
 
@@ -62,7 +63,9 @@ def transaction(connection: Connection, timeouts: Timeouts, *, durable: bool = T
             "datestyle": "ISO, YMD",
             "jit": "off",
         } | ({} if durable else {"synchronous_commit": "off"})
-        statements = [sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(k), sql.Literal(v)) for k, v in settings.items()]
+        statements = [
+            sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(k), sql.Literal(v)) for k, v in settings.items()
+        ]
         connection.execute(sql.SQL("; ").join(statements))
         yield connection
 
@@ -83,7 +86,7 @@ def advisory_lock(connection: Connection, key: str) -> None:
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(before[0] if before else "0")))
 
 
-def scalar(connection: Connection, query: sql.SQL | sql.Composed | str, parameters: object = None) -> object:
+def scalar(connection: Connection, query: sql.SQL | sql.Composed | str, parameters: Any = None) -> Any:
     """The first column of the first row, or None."""
-    row = connection.execute(query, parameters).fetchone()  # type: ignore[arg-type, call-overload]
+    row = connection.execute(query, parameters).fetchone()
     return row[0] if row else None

@@ -189,7 +189,7 @@ def _read(connection: Connection, state: State, entity: str) -> _Dictionary:
         [entity],
     ).fetchall()
     fields = {
-        str(key): _Known(str(key), str(label), str(kind), base, tuple(_stored_names(names)), bool(is_retired))  # type: ignore[arg-type]
+        str(key): _Known(str(key), str(label), str(kind), base, tuple(_stored_names(names)), bool(is_retired))
         for key, label, kind, base, names, is_retired in rows
     }
     options: dict[str, dict[int, _Option]] = {}
@@ -200,7 +200,7 @@ def _read(connection: Connection, state: State, entity: str) -> _Dictionary:
         ),
         [entity],
     ).fetchall():
-        options.setdefault(str(key), {})[int(number)] = _Option(str(label), bool(is_retired))  # type: ignore[call-overload]
+        options.setdefault(str(key), {})[int(number)] = _Option(str(label), bool(is_retired))
     return _Dictionary(fields, options)
 
 
@@ -237,7 +237,8 @@ def _wanted(source: SourceField, entry: _Known | None, names: "_Names") -> _Know
     chosen = entry.names
     if entry.base_name is not None and source.columns != tuple((suffix, kind) for suffix, _, kind in entry.names):
         chosen = tuple(
-            (suffix, kept.get(suffix) or names.further(entry.base_name + suffix), kind) for suffix, kind in source.columns
+            (suffix, kept.get(suffix) or names.further(entry.base_name + suffix), kind)
+            for suffix, kind in source.columns
         )
     return _Known(source.key, label, source.kind, entry.base_name, chosen, is_retired=False)
 
@@ -330,8 +331,12 @@ def _write(connection: Connection, state: State, entity: str, edit: _Edit) -> No
             ),
             [(entity, *option) for option in edit.new_options],
         )
-        cursor.executemany(_option_sql(state, "retired_at = now()"), [(entity, *found) for found in edit.retired_options])
-        cursor.executemany(_option_sql(state, "retired_at = NULL"), [(entity, *found) for found in edit.revived_options])
+        cursor.executemany(
+            _option_sql(state, "retired_at = now()"), [(entity, *found) for found in edit.retired_options]
+        )
+        cursor.executemany(
+            _option_sql(state, "retired_at = NULL"), [(entity, *found) for found in edit.revived_options]
+        )
 
 
 def _field_row(entity: str, entry: _Known) -> tuple[object, ...]:
@@ -374,7 +379,9 @@ def relabel(connection: Connection, target: Target) -> int:
     known = _read(connection, target.state, entity)
     declared = {column.name for column in target.table.columns}
     changes = [
-        found for key, by_id in labels.items() if (found := _relabel_of(known.fields[key], by_id)) and found.label_column in declared
+        found
+        for key, by_id in labels.items()
+        if (found := _relabel_of(known.fields[key], by_id)) and found.label_column in declared
     ]
     changed = connection.execute(_relabel_statement(target, changes)).rowcount if changes else 0
     connection.execute(
@@ -408,11 +415,15 @@ def _relabel_statement(target: Target, changes: Sequence[_Relabel]) -> sql.Compo
 def _is_affected(change: _Relabel) -> sql.Composed:
     numbers = sql.Literal([int(number) for number in change.labels])
     how = "t.{} && {}::bigint[]" if change.is_set else "t.{} = ANY({}::bigint[])"
-    return sql.SQL(how).format(sql.Identifier(change.id_column), numbers)  # type: ignore[arg-type]
+    return sql.SQL(how).format(sql.Identifier(change.id_column), numbers)
 
 
 def _renewed(change: _Relabel) -> sql.Composed:
-    label, number, by_id = sql.Identifier(change.label_column), sql.Identifier(change.id_column), Jsonb(dict(change.labels))
+    label, number, by_id = (
+        sql.Identifier(change.label_column),
+        sql.Identifier(change.id_column),
+        Jsonb(dict(change.labels)),
+    )
     if not change.is_set:
         return sql.SQL("coalesce({}::jsonb ->> t.{}::text, t.{})").format(sql.Literal(by_id), number, label)
     # The two arrays are parallel; where the stored labels are shorter, the number itself has to do.

@@ -117,10 +117,14 @@ RETRIABLE = (DatabaseUnavailableError, ResourceError, TableBlockedError)
 # libpq reports failures to connect as text only (no SQLSTATE reaches the client before 3.2's connection object does).
 _CONNECT_PATTERNS: tuple[tuple[re.Pattern[str], type[WarehouseError], str], ...] = (
     (
+        re.compile(r"connection option|invalid (integer|port|sslmode|URI)", re.IGNORECASE),
+        DatabaseUrlError,
+        "the database URL has a part that cannot be read; it looks like postgresql://user:password@host:5432/name",
+    ),
+    (
         re.compile(r"password authentication failed|no password supplied|28P01", re.IGNORECASE),
         AuthenticationError,
-        "the server refuses the password or the role of the database URL: check user and password "
-        "(special characters in a URL are percent-encoded)",
+        "the server refuses the password of the database URL: check user and password, and percent-encode special characters",
     ),
     (
         re.compile(r'role ".*" does not exist|pg_hba|authentication', re.IGNORECASE),
@@ -165,7 +169,7 @@ def connection_error(error: psycopg.Error) -> WarehouseError:
     """Why a connection could not be made, in one sentence that repeats nothing of the URL."""
     if isinstance(error, psycopg.ProgrammingError):
         return DatabaseUrlError(
-            "the database URL cannot be read: it looks like postgresql://user:password@host:5432/name, "
+            "Cannot connect to PostgreSQL: the database URL cannot be read; it looks like postgresql://user:password@host:5432/name, "
             "with special characters of user and password percent-encoded"
         )
     text = str(error)
@@ -209,6 +213,8 @@ def statement_error(error: psycopg.Error, attempt: str) -> WarehouseError:
                 "so that more fields live in the jsonb column."
             )
         case _ if error.sqlstate is None or error.sqlstate[:2] in ("08", "57"):
-            return DatabaseUnavailableError(f"{attempt} failed: the connection to PostgreSQL broke ({seen}). Run again.")
+            return DatabaseUnavailableError(
+                f"{attempt} failed: the connection to PostgreSQL broke ({seen}). Run again."
+            )
         case _:
             return LoadError(f"{attempt} failed: {seen} (SQLSTATE {error.sqlstate}).")

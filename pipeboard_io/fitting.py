@@ -1,19 +1,25 @@
 """Finds the values that do not fit, one by one, by asking PostgreSQL itself; used only where something did not fit.
 
-Two places: a batch that COPY refused, and a staged column whose existing type in the table is another one.
+Three places: a batch that COPY refused, a staged column whose existing type in the table is another one, and a text too long
+for an index.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from psycopg import sql
 
 from pipeboard_io.connection import Connection
 from pipeboard_io.copy import ORDER, stage_columns
+from pipeboard_io.load import ABSENT
+from pipeboard_io.publishing import Target
 from pipeboard_io.rejects import key_text
 from pipeboard_io.schema import catalog_name
 from pipeboard_io.state import State
 from pipeboard_io.table import Column, ColumnType, Table
+
+# A btree entry holds 2,704 bytes (a third of a page), its header and alignment included.
+_INDEXABLE_BYTES = 2_600
 
 
 def misfits(
@@ -39,56 +45,86 @@ def misfits(
             wanted=sql.Literal(catalog_name(column.type)),
         )
         for order, reason in connection.execute(query).fetchall():
-            found[column.name].append((int(order), str(reason)))  # type: ignore[call-overload]
+            found[column.name].append((int(order), str(reason)))
     connection.execute(sql.SQL("DROP TABLE {}").format(probe))
     return found
 
 
-def reject_misfits(
-    connection: Connection, state: State, table: Table, stage_name: str, narrow: Sequence[tuple[Column, str]]
-) -> None:
+def reject_misfits(connection: Connection, target: Target, narrow: Sequence[tuple[Column, str]]) -> None:
     """Sets aside the staged values that an existing column of another type cannot hold; the rest of the row stays."""
     for column, existing in narrow:
-        connection.execute(
-            state.compose(
-                """WITH spoilt AS (
-                     SELECT s.{order} AS place, r AS reason FROM {stage} s, LATERAL {why_not}(s.{column}::text, {existing}, {declared}) r
-                     WHERE s.{column} IS NOT NULL AND r IS NOT NULL),
-                   noted AS (
-                     INSERT INTO {staged_reject} (stage, record_key, column_name, reason, raw)
-                     SELECT {name}, {key}, {column_name}, reason, to_jsonb(s)::text
-                     FROM {stage} s JOIN spoilt ON s.{order} = spoilt.place)
-                   UPDATE {stage} s SET {column} = NULL FROM spoilt WHERE s.{order} = spoilt.place""",
-                order=sql.Identifier(ORDER),
-                stage=state.name(stage_name),
-                column=sql.Identifier(column.name),
-                existing=sql.Literal(existing),
-                declared=sql.Literal(catalog_name(column.type)),
-                name=sql.Literal(stage_name),
-                column_name=sql.Literal(column.name),
-                key=key_text(table, "s"),
-            )
+        reason = target.compose(
+            "{why_not}(s.{column}::text, {existing}, {declared})",
+            column=sql.Identifier(column.name),
+            existing=sql.Literal(existing),
+            declared=sql.Literal(catalog_name(column.type)),
         )
+        spoilt = target.compose(
+            "s.{column} IS NOT NULL AND {reason} IS NOT NULL", column=sql.Identifier(column.name), reason=reason
+        )
+        _set_aside(connection, target, column.name, spoilt=spoilt, reason=reason)
 
 
-def reject_nulls(
-    connection: Connection, state: State, table: Table, stage_name: str, required: Sequence[str]
-) -> None:
-    """Sets aside the staged records that bring NULL where the table takes none."""
+def reject_unindexable(connection: Connection, target: Target, columns: Collection[str]) -> None:
+    """Sets aside the staged texts that are too long for an index on their column; the rest of the row stays."""
+    for column in target.table.columns:
+        if column.type is ColumnType.TEXT and column.name in columns:
+            spoilt = sql.SQL("octet_length(s.{}) > {}").format(
+                sql.Identifier(column.name), sql.Literal(_INDEXABLE_BYTES)
+            )
+            reason = sql.Literal(f"longer than the {_INDEXABLE_BYTES} bytes that an index on this column takes")
+            _set_aside(connection, target, column.name, spoilt=spoilt, reason=reason)
+
+
+def reject_nulls(connection: Connection, target: Target, required: Sequence[str]) -> None:
+    """Sets aside the staged records that would put NULL where the table takes none."""
     for column in required:
-        connection.execute(
-            state.compose(
-                """WITH spoilt AS (
-                     DELETE FROM {stage} s WHERE s.{column} IS NULL AND NOT coalesce({column_name} = ANY(s.{absent}), false)
-                     RETURNING *)
-                   INSERT INTO {staged_reject} (stage, record_key, column_name, reason, raw)
-                   SELECT {name}, {key}, NULL, {reason}, to_jsonb(s)::text FROM spoilt s""",
-                stage=state.name(stage_name),
-                column=sql.Identifier(column),
-                absent=sql.Identifier("__absent__"),
-                column_name=sql.Literal(column),
-                name=sql.Literal(stage_name),
-                key=key_text(table, "s"),
-                reason=sql.Literal(f"{column} is null and the table does not allow it"),
-            )
+        spoilt = target.compose(
+            """s.{column} IS NULL AND (NOT coalesce({name} = ANY(s.{absent}), false)
+                                       OR NOT EXISTS (SELECT FROM {target} t WHERE {joined}))""",
+            column=sql.Identifier(column),
+            name=sql.Literal(column),
+            absent=sql.Identifier(ABSENT),
+            joined=target.joined("s", "t"),
         )
+        _remove(
+            connection, target, spoilt=spoilt, reason=sql.Literal(f"{column} is null and the table does not allow it")
+        )
+
+
+def _set_aside(
+    connection: Connection, target: Target, column: str, *, spoilt: sql.Composable, reason: sql.Composable
+) -> None:
+    if column in target.table.primary_key:
+        _remove(connection, target, spoilt=spoilt, reason=reason)
+        return
+    connection.execute(
+        target.compose(
+            """INSERT INTO {staged_reject} (stage, record_key, column_name, reason, raw)
+               SELECT {name}, {key}, {column_name}, {reason}, to_jsonb(s)::text FROM {stage} s WHERE {spoilt}""",
+            name=sql.Literal(target.stage.name),
+            key=key_text(target.table, "s"),
+            column_name=sql.Literal(column),
+            reason=reason,
+            spoilt=spoilt,
+        )
+    )
+    connection.execute(
+        target.compose(
+            "UPDATE {stage} s SET {column} = NULL WHERE {spoilt}", column=sql.Identifier(column), spoilt=spoilt
+        )
+    )
+
+
+def _remove(connection: Connection, target: Target, *, spoilt: sql.Composable, reason: sql.Composable) -> None:
+    connection.execute(
+        target.compose(
+            """WITH s AS (DELETE FROM {stage} s WHERE {spoilt} RETURNING *)
+               INSERT INTO {staged_reject} (stage, record_key, column_name, reason, raw)
+               SELECT {name}, {key}, NULL, {reason}, to_jsonb(s)::text FROM s""",
+            spoilt=spoilt,
+            name=sql.Literal(target.stage.name),
+            key=key_text(target.table, "s"),
+            reason=reason,
+        )
+    )

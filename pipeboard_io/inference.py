@@ -23,7 +23,9 @@ def table_from_frame(
     return _table(schema, name, columns, primary_key, lifecycle=lifecycle)
 
 
-def table_from_select(warehouse: Warehouse, select: str, *, schema: str, name: str, primary_key: Sequence[str]) -> Table:
+def table_from_select(
+    warehouse: Warehouse, select: str, *, schema: str, name: str, primary_key: Sequence[str]
+) -> Table:
     """The table that holds the rows of a SELECT; raises FrameError for a type that has no column type."""
     columns = []
     for column, kind in warehouse.describe(select):

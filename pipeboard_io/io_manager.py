@@ -56,10 +56,13 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         """Loads the output into its table and describes the load in the output's metadata."""
         if obj is None:
             return
-        warehouse = self.warehouse()
         load = self.load_from(context, obj)
-        report = warehouse.load(load)
+        report = self.publish(load)
         context.add_output_metadata(report_metadata(load.table, report))
+
+    def publish(self, load: Load) -> LoadReport:
+        """Carries out the load; subclasses hear of it here."""
+        return self.warehouse().load(load)
 
     def load_from(self, context: dg.OutputContext, obj: object) -> Load:
         """The load that an output stands for; raises FrameError for what cannot be stored."""
@@ -105,8 +108,8 @@ def _plain(value: object) -> object:
 
 
 def _primary_key(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    key = _plain(metadata.get("primary_key", "id"))
-    return (key,) if isinstance(key, str) else tuple(key)  # type: ignore[arg-type]
+    key: Any = _plain(metadata.get("primary_key", "id"))
+    return (key,) if isinstance(key, str) else tuple(map(str, key))
 
 
 def _peeked(obj: object) -> tuple[pl.DataFrame, Iterator[pl.DataFrame | Batch]]:
@@ -115,7 +118,11 @@ def _peeked(obj: object) -> tuple[pl.DataFrame, Iterator[pl.DataFrame | Batch]]:
         case pl.DataFrame() | Batch():
             items: Iterator[pl.DataFrame | Batch] = iter([obj])
         case pl.LazyFrame():
-            items = iter(obj.collect_batches(chunk_size=50_000)) if hasattr(obj, "collect_batches") else iter([obj.collect()])
+            items = (
+                iter(obj.collect_batches(chunk_size=50_000))
+                if hasattr(obj, "collect_batches")
+                else iter([obj.collect()])
+            )
         case Iterable():
             items = iter(obj)
         case _:

@@ -1,9 +1,9 @@
 """One load from claim to publish: stage the frames as they come, make the table fit, publish in one short transaction."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import perf_counter
 from typing import Any
@@ -15,12 +15,26 @@ from pipeboard_io import checkpoints, dictionary, fitting, ledger, rejects, sche
 from pipeboard_io.checkpoints import Stage
 from pipeboard_io.connection import Connection, Timeouts, advisory_lock, lock_key, scalar, transaction
 from pipeboard_io.errors import (
-    LoadError, MassDeleteError, ResumeError, SchemaDriftError, TableBlockedError, translated,
+    LoadError,
+    MassDeleteError,
+    ResumeError,
+    SchemaDriftError,
+    TableBlockedError,
+    translated,
 )  # fmt: skip
 from pipeboard_io.ledger import Attempt
 from pipeboard_io.load import Frames, Load, LoadReport, Reconcile
 from pipeboard_io.publishing import (
-    CHANGED, DELETED, NEW, OUTDATED, RESTORED, Target, drop_changes, publish_rows, settle_duplicates, stage_select,
+    CHANGED,
+    DELETED,
+    NEW,
+    OUTDATED,
+    RESTORED,
+    Target,
+    drop_changes,
+    publish_rows,
+    settle_duplicates,
+    stage_select,
 )  # fmt: skip
 from pipeboard_io.schema import Change, Existing
 from pipeboard_io.staging import Stager
@@ -62,6 +76,7 @@ class _Job:
     attempt: Attempt
     stage: Stage
     clock: Clock
+    has_long_texts: bool = False
 
     @property
     def table(self) -> Table:
@@ -96,19 +111,22 @@ class Loader:
             job = _Job(load, attempt, stage, clock)
             if load.frames is not None:
                 self._stage_frames(job)
-            drained = _Drained(dict(load.watermarks()) if load.watermarks else {}, dict(load.facts()) if load.facts else {})
+            drained = _Drained(
+                dict(load.watermarks()) if load.watermarks else {}, dict(load.facts()) if load.facts else {}
+            )
             with clock.phase("ddl"):
                 change = self.fit_table(load.table)
             if load.frames is not None:
-                with clock.phase("settle"), self._attempt(job, "Settling"), self._transaction(durable=False):
-                    self._settle(job)
+                self._settle_staged(job)
             return self._publish(job, drained, change)
 
     @contextmanager
     def _staged(self, load: Load, attempt: Attempt) -> Iterator[Stage]:
         """The stage of the load, kept for the next try only where one can continue it."""
         if load.select is not None:
-            yield checkpoints.of_select(self._connection, load.table, attempt.load_id)
+            with translated(f"Preparing to load {load.table}"):
+                stage = checkpoints.of_select(self._connection, load.table, attempt.load_id)
+            yield stage
             return
         with translated(f"Preparing to stage rows of {load.table}"):
             checkpoints.sweep(self._connection, self._state, self._timeouts)
@@ -159,30 +177,36 @@ class Loader:
         clock = job.clock
         with Stager(self._connection, self._state, self._timeouts, job.table, job.stage) as stager:
             iterator = iter(frames)
-            while True:
-                with clock.phase("fetch"):
-                    item = next(iterator, None)
-                if item is None:
-                    break
-                with clock.phase("stage"):
-                    stager.add(item)
+            # A generator that is not drained holds connections and files until it is closed.
+            with closing(iterator) if isinstance(iterator, Generator) else nullcontext():
+                while True:
+                    with clock.phase("fetch"):
+                        item = next(iterator, None)
+                    if item is None:
+                        break
+                    with clock.phase("stage"):
+                        stager.add(item)
             with clock.phase("stage"):
                 stager.flush()
 
     def fit_table(self, table: Table) -> Change:
         """Makes the table fit in a short transaction of its own; readers see its data change only when published."""
-        change = schema.difference(table, schema.read(self._connection, table, self._state))
+        with translated(f"Comparing {table} with the database"):
+            change = self._difference(table)
         if not change.statements:
             return change
         try:
             with translated(f"Changing the columns of {table}"), self._transaction():
                 advisory_lock(self._connection, _table_lock(table))
-                change = schema.difference(table, schema.read(self._connection, table, self._state))
+                change = self._difference(table)
                 schema.apply(self._connection, table, change, self._state)
         except LoadError as error:
             raise self._ddl_error(table, error) from error.__cause__
         logger.info("table changed, table=%s added=%d widened=%d", table, len(change.added), len(change.widened))
         return change
+
+    def _difference(self, table: Table) -> Change:
+        return schema.difference(table, schema.read(self._connection, table, self._state))
 
     def _ddl_error(self, table: Table, error: LoadError) -> LoadError:
         match error.__cause__:
@@ -195,15 +219,21 @@ class Loader:
                 )
         return error
 
+    def _settle_staged(self, job: _Job) -> None:
+        with job.clock.phase("settle"), self._attempt(job, "Settling"), self._transaction(durable=False):
+            self._settle(job)
+
     def _settle(self, job: _Job) -> None:
         """Makes the staged rows publishable: one per key, every value one that the table takes."""
         existing = schema.read(self._connection, job.table, self._state)
-        duplicates = settle_duplicates(self._connection, self._target(job, existing))
+        target = self._target(job, existing)
+        duplicates = settle_duplicates(self._connection, target)
         if duplicates and job.load.select is not None:
             raise LoadError(f"the SELECT for {job.table} brings {duplicates} keys more than once: make its key unique")
-        narrow = schema.narrow_columns(job.table, existing)
-        fitting.reject_misfits(self._connection, self._state, job.table, job.stage.name, narrow)
-        fitting.reject_nulls(self._connection, self._state, job.table, job.stage.name, _required(job.table, existing))
+        fitting.reject_misfits(self._connection, target, schema.narrow_columns(job.table, existing))
+        fitting.reject_nulls(self._connection, target, _required(job.table, existing))
+        if job.has_long_texts:
+            fitting.reject_unindexable(self._connection, target, existing.indexed | {*job.table.indexes})
 
     def _target(self, job: _Job, existing: Existing) -> Target:
         published_at = scalar(self._connection, "SELECT clock_timestamp()")
@@ -213,18 +243,29 @@ class Loader:
             state=self._state,
             casts=schema.casts(job.table, existing),
             is_complete=job.reconcile is not None,
-            published_at=published_at,  # type: ignore[arg-type]
+            published_at=published_at,
         )
 
     def _publish(self, job: _Job, drained: _Drained, change: Change) -> LoadReport:
+        try:
+            return self._publish_once(job, drained, change)
+        except SchemaDriftError as error:
+            # "index row size exceeds": some text is too long for an index. Rare, so only then every text is measured.
+            if not isinstance(error.__cause__, psycopg.errors.ProgramLimitExceeded) or job.has_long_texts:
+                raise
+        again = replace(job, has_long_texts=True)
+        if job.load.frames is not None:
+            self._settle_staged(again)
+        return self._publish_once(again, drained, change)
+
+    def _publish_once(self, job: _Job, drained: _Drained, change: Change) -> LoadReport:
         with self._attempt(job, "Publishing"), self._transaction():
             if job.load.frames is not None:
                 checkpoints.fence(self._connection, self._state, job.stage)
             with job.clock.phase("lock"):
                 advisory_lock(self._connection, _table_lock(job.table))
             with job.clock.phase("publish"):
-                report = self._published(job, drained, change)
-        return report
+                return self._published(job, drained, change)
 
     def _published(self, job: _Job, drained: _Drained, change: Change) -> LoadReport:
         connection, state, table = self._connection, self._state, job.table
@@ -235,7 +276,7 @@ class Loader:
             raise TableBlockedError(f"{table} was changed by another session while it was loading: run again")
         target = self._target(job, existing)
         if job.load.select is not None:
-            stage_select(connection, target, job.load.select, is_numbered=bool(now.narrower))
+            stage_select(connection, target, job.load.select)
             self._settle(job)
         rows = self._write_rows(job, target)
         for statement in now.indexes:
@@ -269,7 +310,7 @@ class Loader:
         """Everything that changes the table itself; returns the report's row counts."""
         connection = self._connection
         living_before = tombstones.living(connection, target) if job.reconcile else 0
-        staged = int(scalar(connection, target.compose("SELECT count(*) FROM {stage}")))  # type: ignore[call-overload]
+        staged = int(scalar(connection, target.compose("SELECT count(*) FROM {stage}")))
         was_empty = bool(scalar(connection, target.compose("SELECT NOT EXISTS (SELECT FROM {target})")))
         kinds = publish_rows(connection, target, was_empty=was_empty)
         tombstones.note(connection, target, kinds, was_empty=was_empty)

@@ -13,7 +13,6 @@ from pipeboard_io.checkpoints import Stage
 from pipeboard_io.connection import Connection
 from pipeboard_io.copy import ORDER
 from pipeboard_io.load import ABSENT, REASON
-from pipeboard_io.rejects import key_text
 from pipeboard_io.state import State
 from pipeboard_io.table import DELETED_AT, SYNCED_AT, Table
 
@@ -55,7 +54,7 @@ class Target:
 
     def _key(self, alias: str, name: str) -> sql.Composed:
         cast = self.casts.get(name, sql.SQL("")) if alias == "s" else sql.SQL("")
-        return sql.SQL("{}.{}{}").format(sql.SQL(alias), sql.Identifier(name), cast)  # type: ignore[arg-type]
+        return sql.SQL("{}.{}{}").format(sql.SQL(alias), sql.Identifier(name), cast)
 
     def staged(self, name: str) -> sql.Composed:
         """The staged value of a column, as the existing column's type."""
@@ -80,7 +79,7 @@ def publish_rows(connection: Connection, target: Target, *, was_empty: bool) -> 
         return {NEW: connection.execute(_insertion(target)).rowcount}
     connection.execute(_changed_keys(target))
     rows = connection.execute(target.compose("SELECT kind, count(*) FROM {changes} GROUP BY kind")).fetchall()
-    counts = {str(kind): int(count) for kind, count in rows}  # type: ignore[call-overload]
+    counts = {str(kind): int(count) for kind, count in rows}
     if sum(count for kind, count in counts.items() if kind != OUTDATED):
         connection.execute(_upsert(target))
     return counts
@@ -107,13 +106,16 @@ def _targets_and_values(target: Target, values: Sequence[sql.Composable]) -> tup
 
 
 def _changed_keys(target: Target) -> sql.Composed:
-    """Only keys: the table stays narrow, and CREATE TABLE AS may use the server's parallel workers, INSERT may not."""
+    """Only keys and places: the table stays narrow, and CREATE TABLE AS may use parallel workers, INSERT may not.
+
+    Fetching 10,000 of a million staged rows by their place takes a tenth of what joining them by key does.
+    """
     keys = sql.SQL(", ").join(
         sql.SQL("{} AS {}").format(target.staged(name), sql.Identifier(name)) for name in target.table.primary_key
     )
     return target.compose(
         """CREATE UNLOGGED TABLE {changes} WITH (autovacuum_enabled = off) AS
-           SELECT {keys}, {kind} AS kind FROM {stage} s LEFT JOIN {target} t ON {joined}
+           SELECT s.ctid AS place, {keys}, {kind} AS kind FROM {stage} s LEFT JOIN {target} t ON {joined}
            WHERE t.{key} IS NULL OR {outdated} OR {differs}""",
         keys=keys,
         kind=_kind(target),
@@ -148,7 +150,10 @@ def _is_outdated(target: Target) -> sql.Composed:
     """Whether a staged row is older than the stored one, which another load wrote meanwhile or has always been newer."""
     tests = []
     if (version := target.table.version_column) is not None:
-        newer = sql.SQL("coalesce(t.{} > {}, false)").format(sql.Identifier(version), target.value(version))
+        # NULL is the oldest version, as it is among staged rows.
+        newer = sql.SQL("t.{0} IS NOT NULL AND coalesce(t.{0} > {1}, true)").format(
+            sql.Identifier(version), target.value(version)
+        )
         tests.append(sql.SQL("{} AND {}").format(newer, _written_meanwhile(target)) if target.is_complete else newer)
     if target.table.lifecycle:
         # Found deleted by another load while this one was reading: only a newer version brings it back.
@@ -181,11 +186,10 @@ def _upsert(target: Target) -> sql.Composed:
     stored = target.compose("LEFT JOIN {target} t ON {joined}", joined=target.joined("s", "t"))
     return target.compose(
         """INSERT INTO {target} AS w ({names})
-           SELECT {values} FROM {stage} s JOIN {changes} k ON {joined} {stored} WHERE k.kind <> 'o'
+           SELECT {values} FROM {stage} s JOIN {changes} k ON s.ctid = k.place {stored} WHERE k.kind <> 'o'
            ON CONFLICT ({key}) DO {action}""",
         names=names,
         values=values,
-        joined=target.joined("s", "k"),
         stored=stored if target.stage.absent else sql.SQL(""),
         key=sql.SQL(", ").join(map(sql.Identifier, target.table.primary_key)),
         action=sql.SQL("UPDATE SET {}").format(sql.SQL(", ").join(sets)) if sets else sql.SQL("NOTHING"),
@@ -202,7 +206,9 @@ def settle_duplicates(connection: Connection, target: Target) -> int:
     keys = sql.SQL(", ").join(map(sql.Identifier, target.table.primary_key))
     parts = {"keys": keys, "order": _newest_first(target), "absent": sql.Identifier(ABSENT)}
     created = connection.execute(
-        target.compose("CREATE UNLOGGED TABLE {changes} AS SELECT {keys} FROM {stage} GROUP BY {keys} HAVING count(*) > 1", **parts)
+        target.compose(
+            "CREATE UNLOGGED TABLE {changes} AS SELECT {keys} FROM {stage} GROUP BY {keys} HAVING count(*) > 1", **parts
+        )
     )
     if created.rowcount:
         for name in sorted(target.stage.absent):
@@ -210,9 +216,9 @@ def settle_duplicates(connection: Connection, target: Target) -> int:
         connection.execute(
             target.compose(
                 """DELETE FROM {stage} s USING (
-                     SELECT ctid, row_number() OVER (PARTITION BY {keys} ORDER BY {order}) AS age
-                     FROM {stage} JOIN {changes} USING ({keys})) d
-                   WHERE s.ctid = d.ctid AND d.age > 1""".replace("SELECT ctid", "SELECT {stage}.ctid"),
+                     SELECT i.ctid, row_number() OVER (PARTITION BY {keys} ORDER BY {order}) AS age
+                     FROM {stage} i JOIN {changes} USING ({keys})) d
+                   WHERE s.ctid = d.ctid AND d.age > 1""",
                 **parts,
             )
         )
@@ -243,24 +249,30 @@ def _inherit_absent(connection: Connection, target: Target, name: str, parts: Ma
 
 
 def _plain_join(target: Target) -> sql.Composed:
-    return sql.SQL(" AND ").join(sql.SQL("s.{0} = o.{0}").format(sql.Identifier(name)) for name in target.table.primary_key)
+    return sql.SQL(" AND ").join(
+        sql.SQL("s.{0} = o.{0}").format(sql.Identifier(name)) for name in target.table.primary_key
+    )
 
 
-def stage_select(connection: Connection, target: Target, select: str, *, is_numbered: bool) -> int:
-    """Computes a SELECT into the stage, typed as declared; returns the number of rows. Numbering them costs the
-    server its parallel workers, so it is done only where single values have to be found again."""
+def stage_select(connection: Connection, target: Target, select: str) -> int:
+    """Computes a SELECT into the stage, typed as declared; returns the number of rows."""
     columns = [
         sql.SQL("CAST(q.{0} AS {1}) AS {0}").format(sql.Identifier(column.name), sql.SQL(column.type.value))
         for column in target.table.columns
     ]
-    order = sql.SQL("row_number() OVER () AS {}" if is_numbered else "NULL::bigint AS {}").format(sql.Identifier(ORDER))
-    own = [order, sql.SQL("NULL::text[] AS {}").format(sql.Identifier(ABSENT))]
+    own = [
+        sql.SQL("NULL::bigint AS {}").format(sql.Identifier(ORDER)),
+        sql.SQL("NULL::text[] AS {}").format(sql.Identifier(ABSENT)),
+    ]
     if target.table.lifecycle:
-        own += [sql.SQL("NULL::timestamptz AS deleted_at").format(), sql.SQL("NULL::text AS {}").format(sql.Identifier(REASON))]
+        own += [
+            sql.SQL("NULL::timestamptz AS deleted_at").format(),
+            sql.SQL("NULL::text AS {}").format(sql.Identifier(REASON)),
+        ]
     statement = target.compose(
         "CREATE UNLOGGED TABLE {stage} WITH (autovacuum_enabled = off) AS SELECT {columns} FROM (\n{select}\n) AS q",
         columns=sql.SQL(", ").join([*columns, *own]),
-        select=sql.SQL(select.strip().rstrip(";")),  # type: ignore[arg-type]
+        select=sql.SQL(select.strip().rstrip(";")),
     )
     # As bytes: a % in the SELECT is not a parameter.
     return connection.execute(statement.as_bytes(connection)).rowcount

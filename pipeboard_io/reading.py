@@ -3,7 +3,7 @@
 COPY gives CSV that polars parses in bulk: thirty times faster than rows of Python objects, and memory stays at one batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -60,15 +60,18 @@ class _Source:
     def frames(self, columns: list[str], n_rows: int | None, batch_rows: int) -> Iterator[pl.DataFrame]:
         """The table in frames of at most `batch_rows` rows, from one snapshot."""
         wire = {name: self.codecs[name].wire for name in columns}
-        with self.connect() as connection, translated(f"Reading {self.schema}.{self.name}"), connection.transaction():
-            # Time zones and date styles do not matter: nothing that depends on them travels.
-            with connection.cursor().copy(self._statement(columns, n_rows)) as copy:
-                for csv in _batches(copy, batch_rows):
-                    yield self._frame(csv, wire)
+        # Time zones and date styles do not matter: nothing that depends on them travels.
+        with (
+            self.connect() as connection,
+            translated(f"Reading {self.schema}.{self.name}"),
+            connection.cursor().copy(self._statement(columns, n_rows)) as copy,
+        ):
+            for csv in _batches(copy, batch_rows):
+                yield self._frame(csv, wire)
 
     def _statement(self, columns: list[str], n_rows: int | None) -> sql.Composed:
-        values = [sql.SQL(self.codecs[name].sql).format(sql.Identifier(name)) for name in columns]  # type: ignore[arg-type]
-        quoted = [sql.SQL("c{}").format(sql.SQL(str(number))) for number, _ in enumerate(columns)]  # type: ignore[arg-type]
+        values = [sql.SQL(self.codecs[name].sql).format(sql.Identifier(name)) for name in columns]
+        quoted = [sql.SQL("c{}").format(sql.SQL(str(number))) for number, _ in enumerate(columns)]
         selected = [sql.SQL("{} AS {}").format(value, alias) for value, alias in zip(values, quoted, strict=True)]
         texts = [alias for alias, name in zip(quoted, columns, strict=True) if self.codecs[name].wire == pl.String]
         # A row without columns would be an empty line, which no CSV reader counts.
@@ -94,7 +97,7 @@ def _value(name: str, codec: _Codec) -> pl.Expr:
     return column.str.to_decimal(scale=codec.dtype.scale).cast(codec.dtype) if isinstance(codec.dtype, pl.Decimal) else column.cast(codec.dtype)  # fmt: skip
 
 
-def _batches(copy: Iterator[bytes | memoryview], batch_rows: int) -> Iterator[bytes]:
+def _batches(copy: Iterable[bytes | bytearray | memoryview], batch_rows: int) -> Iterator[bytes]:
     rows: list[bytes] = []
     for row in copy:
         rows.append(bytes(row))
@@ -117,8 +120,8 @@ def scan(connect: Callable[[], Connection], table: str) -> pl.LazyFrame:
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         columns = list(source.codecs) if with_columns is None else with_columns
-        # A limit comes after the filter, which only polars can apply.
-        for frame in source.frames(columns, n_rows if predicate is None else None, batch_size or _BATCH_ROWS):
+        # Both at once: the limit is on rows read, before the filter.
+        for frame in source.frames(columns, n_rows, batch_size or _BATCH_ROWS):
             yield frame if predicate is None else frame.filter(predicate)
 
     schema = {name: codec.dtype for name, codec in source.codecs.items()}
@@ -146,13 +149,14 @@ def _numeric_codecs(connection: Connection, table: sql.Identifier, columns: list
     if not columns:
         return {}
     sizes = [
-        sql.SQL("max(scale({0})), max(length(trunc(abs({0}))::text))").format(sql.Identifier(column)) for column in columns
+        sql.SQL("max(scale({0})), max(length(trunc(abs({0}))::text))").format(sql.Identifier(column))
+        for column in columns
     ]
     row = connection.execute(sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(sizes), table)).fetchone()
     assert row is not None
     found: dict[str, _Codec] = {}
     for column, scale, whole in zip(columns, row[::2], row[1::2], strict=True):
-        scale, whole = int(scale or 0), int(whole or 1)  # type: ignore[call-overload]
+        scale, whole = int(scale or 0), int(whole or 1)
         is_exact = scale + whole <= _MAX_DIGITS
         found[column] = _Codec("{}::text", pl.String, pl.Decimal(_MAX_DIGITS, scale) if is_exact else pl.String)
     return found

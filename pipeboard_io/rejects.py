@@ -1,6 +1,6 @@
 """Rejected values and records: staged with their batch, kept with the reason, resolved when the record loads clean."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from psycopg import sql
 
@@ -21,11 +21,11 @@ def stage(connection: Connection, state: State, stage_name: str, rejects: Iterab
 
 def key_text(table: Table, alias: str) -> sql.Composed:
     """The key of a row as the text that rejects and tombstones are filed under."""
-    parts = [sql.SQL("{}.{}::text").format(sql.SQL(alias), sql.Identifier(name)) for name in table.primary_key]  # type: ignore[arg-type]
+    parts = [sql.SQL("{}.{}::text").format(sql.SQL(alias), sql.Identifier(name)) for name in table.primary_key]
     return parts[0] if len(parts) == 1 else sql.SQL("concat_ws(',', {})").format(sql.SQL(", ").join(parts))
 
 
-def key_of(table: Table, row: dict[str, object]) -> str:
+def key_of(table: Table, row: Mapping[str, object]) -> str:
     """`key_text` of a row at hand."""
     return ",".join(str(row[name]) for name in table.primary_key if row[name] is not None)
 
@@ -59,22 +59,23 @@ def publish(
     return count
 
 
-def _resolve(
-    connection: Connection, state: State, table: Table, *, names: Sequence[str], is_complete: bool
-) -> None:
+def _resolve(connection: Connection, state: State, table: Table, *, names: Sequence[str], is_complete: bool) -> None:
     stage_name, load_id = names
     others = "entity = %s AND resolved_at IS NULL AND load_id <> %s"
     parameters = [table.entity, load_id]
     # Nearly always there is none: the staged keys are not even looked at.
-    if not scalar(connection, state.compose(f"SELECT EXISTS (SELECT FROM {{rejected_record}} WHERE {others})"), parameters):
+    if not scalar(
+        connection, state.compose(f"SELECT EXISTS (SELECT FROM {{rejected_record}} WHERE {others})"), parameters
+    ):
         return
-    seen = sql.SQL("true")
+    seen: sql.Composable = sql.SQL("true")
     if not is_complete:
-        seen = state.compose(  # type: ignore[assignment]
+        seen = state.compose(
             "EXISTS (SELECT FROM {stage} s WHERE {key} = r.record_key)",
             stage=state.name(stage_name),
             key=key_text(table, "s"),
         )
     connection.execute(
-        state.compose(f"UPDATE {{rejected_record}} r SET resolved_at = now() WHERE {others} AND {{seen}}", seen=seen), parameters
+        state.compose(f"UPDATE {{rejected_record}} r SET resolved_at = now() WHERE {others} AND {{seen}}", seen=seen),
+        parameters,
     )

@@ -17,7 +17,6 @@ from psycopg import sql
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import (
     CreateColumn,
-    CreateIndex,
     CreateSchema,
     CreateTable,
     SetColumnComment,
@@ -28,10 +27,10 @@ from sqlalchemy.sql.ddl import DDLElement
 from pipeboard_io.connection import Connection
 from pipeboard_io.errors import SchemaDriftError
 from pipeboard_io.state import State
-from pipeboard_io.table import NAME_BYTES, Column, ColumnType, Table
+from pipeboard_io.table import Column, ColumnType, Table
 
 # With the driver's own paramstyle a % in a name or a comment would be doubled.
-DIALECT = PGDialect(paramstyle="named")
+DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
 
 _INTEGERS = ("smallint", "integer")
 _NUMBERS = (*_INTEGERS, "bigint", "numeric", "real", "double precision")
@@ -151,18 +150,20 @@ def read(connection: Connection, table: Table, state: State) -> Existing:
         [table.schema, table.name],
     ).fetchone()
     if row is None:
-        schema = connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [table.schema]).fetchone()
+        schema = connection.execute(
+            "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [table.schema]
+        ).fetchone()
         return Existing("", schema is not None, None, {}, frozenset(), frozenset(), {})
     oid, kind, comment = row
-    columns = [ExistingColumn(*found) for found in connection.execute(_COLUMNS, [oid]).fetchall()]  # type: ignore[arg-type]
+    columns = [ExistingColumn(*found) for found in connection.execute(_COLUMNS, [oid]).fetchall()]
     indexes = connection.execute(_INDEXES, [oid]).fetchall()
     return Existing(
         kind=str(kind),
         has_schema=True,
-        comment=comment,  # type: ignore[arg-type]
+        comment=comment,
         columns={column.name: column for column in columns},
-        unique_keys=frozenset(frozenset(names) for is_unique, names in indexes if is_unique),  # type: ignore[call-overload]
-        indexed=frozenset(names[0] for _, names in indexes if names),  # type: ignore[index]
+        unique_keys=frozenset(frozenset(names) for is_unique, names in indexes if is_unique),
+        indexed=frozenset(names[0] for _, names in indexes if names),
         own_comments=_own_comments(connection, table, state),
     )
 
@@ -259,19 +260,13 @@ def _comment_statements(table: Table, comments: Mapping[str, str]) -> Iterator[s
 
 
 def _index_statements(table: Table, existing: Existing) -> tuple[str, ...]:
-    described = table.to_sqlalchemy()
+    """Without a name: PostgreSQL finds one that is free and short enough."""
     covered = {*existing.indexed, table.primary_key[0]}
     names = [name for name in dict.fromkeys(table.indexes) if name not in covered]
-    return tuple(_compiled(CreateIndex(sa.Index(_index_name(table, name), described.c[name]))) for name in names)
+    return tuple(f"CREATE INDEX ON {_quoted(table.schema, table.name)} ({quote(name)})" for name in names)
 
 
-def _index_name(table: Table, column: str) -> str:
-    # Quoting makes SQLAlchemy keep the name as it is; cutting by bytes keeps it within what PostgreSQL would cut silently.
-    name = f"{table.name}_{column}_idx".encode()[:NAME_BYTES].decode(errors="ignore")
-    return sa.sql.quoted_name(name, quote=True)
-
-
-def _compiled(element: DDLElement) -> str:
+def _compiled(element: DDLElement | CreateColumn) -> str:
     return str(element.compile(dialect=DIALECT)).strip()
 
 
@@ -307,9 +302,9 @@ def casts(table: Table, existing: Existing) -> dict[str, sql.Composable]:
         found = existing.columns[column.name].type
         how = fit(column.type, found)
         if how is Fit.ROOMY:
-            templates[column.name] = sql.SQL("::" + found)  # type: ignore[arg-type]
+            templates[column.name] = sql.SQL("::" + found)
         elif how is not Fit.SAME:
-            templates[column.name] = sql.SQL("::text::" + found)  # type: ignore[arg-type]
+            templates[column.name] = sql.SQL("::text::" + found)
     return templates
 
 

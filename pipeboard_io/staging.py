@@ -8,20 +8,21 @@ import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
 import polars as pl
 import psycopg
+from psycopg import errors as pg
 from psycopg import sql
 
 from pipeboard_io import checkpoints, rejects
 from pipeboard_io.checkpoints import Stage
 from pipeboard_io.connection import Connection, Timeouts, transaction
 from pipeboard_io.copy import ORDER, PIECE_BYTES, Encoder, sliced, stage_columns
-from pipeboard_io.errors import FrameError, translated
+from pipeboard_io.errors import translated
 from pipeboard_io.fitting import misfits
 from pipeboard_io.load import Batch, Reject
 from pipeboard_io.state import State
@@ -38,6 +39,7 @@ class Piece:
     csv: bytes
     frame: pl.DataFrame
     first_order: int
+    next_order: int
     bytes_so_far: int
     rejects: Sequence[Reject] = ()
     checkpoint: Mapping[str, Any] | None = None
@@ -65,7 +67,9 @@ class Stager:
         self._next_order = stage.next_order
         self._bytes = stage.bytes
         columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in stage_columns(table))
-        self._copy = state.compose("COPY {stage} ({columns}) FROM STDIN (FORMAT csv)", stage=state.name(stage.name), columns=columns)
+        self._copy = state.compose(
+            "COPY {stage} ({columns}) FROM STDIN (FORMAT csv)", stage=state.name(stage.name), columns=columns
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +86,8 @@ class Stager:
     def add(self, item: pl.DataFrame | Batch) -> None:
         """Hands over one frame or batch. Raises FrameError at once, the sender's errors at the latest on leaving."""
         batch = item if isinstance(item, Batch) else Batch(item)
-        self._encoder.check(batch.frame)
+        if batch.frame.width:
+            self._encoder.check(batch.frame)
         frame, keyless = self._without_keyless_rows(batch.frame)
         self._note(frame)
         *pieces, last = [*sliced(frame)] or [frame]
@@ -91,11 +96,13 @@ class Stager:
         self._put(last, rejects=(*batch.rejects, *keyless), checkpoint=batch.checkpoint)
 
     def _without_keyless_rows(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Reject]]:
-        if not any(frame[name].null_count() for name in self._table.primary_key):
+        if not frame.height or not any(frame[name].null_count() for name in self._table.primary_key):
             return frame, []
         is_keyless = pl.any_horizontal(pl.col(name).is_null() for name in self._table.primary_key)
-        lost = [Reject(rejects.key_of(self._table, row), None, "the key is null", raw_text(row)) for row in frame.filter(is_keyless).iter_rows(named=True)]  # fmt: skip
-        return frame.filter(~is_keyless), lost
+        lost = self._encoder.readable(frame.filter(is_keyless))
+        return frame.filter(~is_keyless), [
+            self._reject(row, None, "the key is null") for row in lost.iter_rows(named=True)
+        ]
 
     def _note(self, frame: pl.DataFrame) -> None:
         if not frame.height:
@@ -113,15 +120,15 @@ class Stager:
         if len(self._table.primary_key) > 1 or not keys.dtype.is_integer():
             return False
         first, self._last_key, last = keys[0], keys[-1], self._last_key
-        return (last is None or first > last) and bool((keys.diff().drop_nulls() > 0).all())
+        return (last is None or first > last) and bool((keys.slice(1) > keys.head(-1)).all())
 
     def _put(
         self, frame: pl.DataFrame, *, rejects: Sequence[Reject] = (), checkpoint: Mapping[str, Any] | None = None
     ) -> None:
         csv = self._encoder.encode(frame, first_order=self._next_order) if frame.height else b""
         self._bytes += len(csv)
-        piece = Piece(csv, frame, self._next_order, self._bytes, rejects, checkpoint)
-        self._next_order += frame.height
+        first, self._next_order = self._next_order, self._next_order + frame.height
+        piece = Piece(csv, frame, first, self._next_order, self._bytes, rejects, checkpoint)
         with self._lock:
             self._waiting.append(piece)
             is_full = sum(len(waiting.csv) for waiting in self._waiting) > _WAITING_BYTES
@@ -156,13 +163,13 @@ class Stager:
             while pieces := self._take_waiting():
                 try:
                     self._send(pieces)
-                except psycopg.DataError:
+                except (psycopg.DataError, pg.ProgramLimitExceeded, pg.StatementTooComplex):
                     # Some value is not what its column's type wants; the server only says that of the first one.
                     self._send([self._mended(piece) for piece in pieces])
 
     def _send(self, pieces: Sequence[Piece]) -> None:
         stage = self._stage
-        stage.next_order = pieces[-1].first_order + pieces[-1].frame.height
+        stage.next_order = pieces[-1].next_order
         stage.bytes = pieces[-1].bytes_so_far
         last_checkpoint = next((p.checkpoint for p in reversed(pieces) if p.checkpoint is not None), None)
         with transaction(self._connection, self._timeouts, durable=False) as connection:
@@ -179,22 +186,26 @@ class Stager:
             return piece
         with transaction(self._connection, self._timeouts, durable=False) as connection:
             found = misfits(connection, self._state, self._table, self._stage.name, piece.csv)
-        frame, mended_rejects = piece.frame, list(piece.rejects)
+        frame, kept = piece.frame, pl.Series([True]).new_from_index(0, piece.frame.height)
+        mended_rejects, readable = list(piece.rejects), self._encoder.readable(frame)
         for column, rows in found.items():
+            is_key = column in self._table.primary_key
             reasons = {order - piece.first_order: reason for order, reason in rows}
             mended_rejects += [
-                Reject(rejects.key_of(self._table, row := frame.row(index, named=True)), column, reason, raw_text(row))
+                self._reject(readable.row(index, named=True), None if is_key else column, reason)
                 for index, reason in reasons.items()
             ]
-            frame = frame.with_columns(
-                pl.when(pl.int_range(pl.len()).is_in(list(reasons))).then(None).otherwise(pl.col(column)).alias(column)
-            )
-        if spoilt := set(found).intersection(self._table.primary_key):
-            raise FrameError(
-                f"a frame for {self._table} has a key that PostgreSQL refuses in {sorted(spoilt)[0]!r}", column=sorted(spoilt)[0]
-            )
-        csv = self._encoder.encode(frame, first_order=piece.first_order)
-        return Piece(csv, frame, piece.first_order, piece.bytes_so_far, tuple(mended_rejects), piece.checkpoint)
+            spoilt = pl.int_range(pl.len(), eager=False).is_in(list(reasons))
+            if is_key:
+                kept &= ~frame.select(spoilt).to_series()
+            else:
+                frame = frame.with_columns(pl.when(spoilt).then(None).otherwise(pl.col(column)).alias(column))
+        frame = frame.filter(kept)
+        csv = self._encoder.encode(frame, first_order=piece.first_order) if frame.height else b""
+        return replace(piece, csv=csv, frame=frame, rejects=tuple(mended_rejects))
+
+    def _reject(self, row: Mapping[str, Any], column: str | None, reason: str) -> Reject:
+        return Reject(rejects.key_of(self._table, row), column, reason, raw_text(row))
 
 
 def raw_text(row: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ class State:
     def compose(self, text: str, **parts: sql.Composable) -> sql.Composed:
         """SQL in which `{load}`, `{watermark}` ... are the state's tables and other names are `parts`."""
         names = {table: self.name(table) for table in _TABLES}
-        return sql.SQL(text).format(**{**names, **parts})  # type: ignore[arg-type]
+        return sql.SQL(text).format(**{**names, **parts})
 
 
 _TABLES = (
@@ -46,7 +46,15 @@ _TABLES = (
 
 def version(connection: Connection, state: State) -> str | None:
     """The version the state schema is at; None where there is none."""
-    if scalar(connection, "SELECT to_regclass(%s)", [f'"{state.schema.replace(chr(34), chr(34) * 2)}".schema_version']) is None:
+    # Not to_regclass(): behind an advisory lock it may still answer from a cache that knows nothing of another session's
+    # migration; the catalogue itself is read with a fresh snapshot.
+    is_there = scalar(
+        connection,
+        """SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = %s AND c.relname = 'schema_version'""",
+        [state.schema],
+    )
+    if not is_there:
         return None
     found = scalar(connection, sql.SQL("SELECT version_num FROM {}").format(state.name("schema_version")))
     return None if found is None else str(found)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -31,7 +32,7 @@ class ColumnType(StrEnum):
     TEXT_ARRAY = "text[]"
 
 
-SQL_TYPES: dict[ColumnType, sa.types.TypeEngine[object]] = {
+SQL_TYPES: dict[ColumnType, sa.types.TypeEngine[Any]] = {
     ColumnType.BIGINT: sa.BigInteger(),
     ColumnType.INTEGER: sa.Integer(),
     ColumnType.NUMERIC: sa.Numeric(),

@@ -22,7 +22,7 @@ def note(connection: Connection, target: Target, kinds: Mapping[str, int], *, wa
 
 
 def _file(connection: Connection, target: Target, *, was_empty: bool) -> None:
-    changed = target.compose("JOIN {changes} k ON {on} AND k.kind IN ('n', 'd')", on=target.joined("s", "k"))
+    changed = target.compose("JOIN {changes} k ON s.ctid = k.place AND k.kind IN ('n', 'd')")
     connection.execute(
         target.compose(
             """INSERT INTO {tombstone} (entity, id, noticed_at, reason, load_id)
@@ -60,7 +60,7 @@ def _literals(target: Target) -> dict[str, sql.Composable]:
 def living(connection: Connection, target: Target) -> int:
     """Rows in the table that are not deleted."""
     alive = sql.SQL("WHERE deleted_at IS NULL" if target.table.lifecycle else "")
-    return int(scalar(connection, target.compose("SELECT count(*) FROM {target} {alive}", alive=alive)))  # type: ignore[call-overload]
+    return int(scalar(connection, target.compose("SELECT count(*) FROM {target} {alive}", alive=alive)))
 
 
 def delete_vanished(connection: Connection, target: Target, reconcile: Reconcile, *, living_before: int) -> int:
@@ -72,8 +72,8 @@ def delete_vanished(connection: Connection, target: Target, reconcile: Reconcile
     statement = _marking(target, reconcile.reason) if target.table.lifecycle else _removal(target)
     row = connection.execute(statement).fetchone()
     count, ids = row if row else (0, [])
-    _guard(target, reconcile, count=int(count), living_before=living_before, ids=ids)  # type: ignore[call-overload, arg-type]
-    return int(count)  # type: ignore[call-overload]
+    _guard(target, reconcile, count=int(count), living_before=living_before, ids=ids)
+    return int(count)
 
 
 def _guard(target: Target, reconcile: Reconcile, *, count: int, living_before: int, ids: list[str]) -> None:

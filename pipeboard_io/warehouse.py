@@ -22,6 +22,8 @@ from pipeboard_io.table import Table
 
 logger = logging.getLogger(__name__)
 
+_DEFAULT_BUDGET = Budget()
+
 
 class Warehouse:
     """A PostgreSQL database (14 or newer) that loads write to; safe to share among threads.
@@ -39,7 +41,7 @@ class Warehouse:
         lock_timeout_seconds: float = 30.0,
         statement_timeout_seconds: float = 60 * 60.0,
         work_memory_megabytes: int = 64,
-        budget: Budget = Budget(),
+        budget: Budget = _DEFAULT_BUDGET,
         connect: Callable[[], Connection] | None = None,
     ) -> None:
         self._state = State(state_schema)
@@ -134,7 +136,7 @@ class Warehouse:
         with self._connect() as connection, translated("A query"), transaction(connection, self._timeouts):
             connection.execute("SET TRANSACTION READ ONLY")
             with connection.cursor(row_factory=dict_row) as cursor:
-                return cursor.execute(query, params).fetchall()  # type: ignore[call-overload, no-any-return]
+                return cursor.execute(query, params).fetchall()
 
     def describe(self, select: str) -> list[tuple[str, str]]:
         """(name, type) of the columns that a SELECT yields, without running it."""
@@ -146,7 +148,7 @@ class Warehouse:
                 [[column.type_code for column in found]],
             ).fetchone()
         names = types[0] if types else []
-        return [(column.name, str(kind)) for column, kind in zip(found, names, strict=True)]  # type: ignore[call-overload]
+        return [(column.name, str(kind)) for column, kind in zip(found, names, strict=True)]
 
     def _ensure_state(self) -> None:
         with self._migration:
@@ -159,8 +161,12 @@ class Warehouse:
 
     def _record_failure(self, load: Load, attempt: Attempt, error: BaseException, clock: Clock) -> None:
         try:
-            with self._connect() as connection, transaction(connection, self._timeouts):
+            with (
+                self._connect() as connection,
+                translated("Writing the ledger"),
+                transaction(connection, self._timeouts),
+            ):
                 ledger.write_failure(connection, self._state, load, attempt, error=error, seconds=clock.seconds())
-        except (WarehouseError, OSError) as unwritten:
+        except WarehouseError as unwritten:
             # The load's own error is the one to report; a database that is down cannot keep a ledger.
             logger.warning("failed load not in the ledger, table=%s reason=%s", load.table, type(unwritten).__name__)

@@ -9,13 +9,14 @@ from pipeboard_io.state import State
 
 def read(connection: Connection, state: State, name: str) -> datetime | None:
     """The greatest instant safely loaded under that name; None before the first."""
-    return scalar(connection, state.compose("SELECT value FROM {watermark} WHERE name = %s"), [name])  # type: ignore[return-value]
+    value: datetime | None = scalar(connection, state.compose("SELECT value FROM {watermark} WHERE name = %s"), [name])
+    return value
 
 
 def read_all(connection: Connection, state: State) -> dict[str, datetime]:
     """Every watermark by name."""
     rows = connection.execute(state.compose("SELECT name, value FROM {watermark} ORDER BY name")).fetchall()
-    return {str(name): value for name, value in rows}  # type: ignore[misc]
+    return {str(name): value for name, value in rows}
 
 
 def advance(connection: Connection, state: State, values: Mapping[str, datetime], *, load_id: str) -> None:

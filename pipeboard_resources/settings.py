@@ -27,14 +27,20 @@ def _default_state_dir() -> Path:
 
 
 def _month(text: str) -> str:
-    date.fromisoformat(f"{text}-01")
+    try:
+        date.fromisoformat(f"{text}-01")
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no month; write YYYY-MM, for example 2020-01") from error
     return text
 
 
 def _known_zone(name: str) -> str:
-    from zoneinfo import ZoneInfo
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-    ZoneInfo(name)
+    try:
+        ZoneInfo(name)
+    except ZoneInfoNotFoundError as error:
+        raise ValueError(f"{name!r} is no time zone; write one such as America/Sao_Paulo") from error
     return name
 
 
@@ -82,6 +88,12 @@ class Settings(BaseSettings):
     max_delete_percent: float = Field(
         10, ge=0, le=100, alias="PIPEBOARD_MAX_DELETE_PERCENT",
         description="Largest share of a table that one reconciliation may mark deleted without --allow-mass-delete.",
+    )
+    fresh_warn_hours: float = Field(
+        4, gt=0, alias="PIPEBOARD_FRESH_WARN_HOURS", description="Age of a table at which it counts as late."
+    )
+    fresh_fail_hours: float = Field(
+        6, gt=0, alias="PIPEBOARD_FRESH_FAIL_HOURS", description="Age of a table at which it counts as stale."
     )
     overlap_seconds: int = Field(
         600, ge=1, alias="PIPEBOARD_OVERLAP_SECONDS", description="How far before the watermark an incremental sync re-reads."

@@ -15,6 +15,9 @@ class EnvelopeError(ValueError):
     """The body is JSON but not the envelope of a list; the message says what is wrong with it."""
 
 
+_MISSING = object()
+
+
 @dataclass(frozen=True, slots=True)
 class ListSlice:
     """The records of one page and the cursor of the next, None at the end of the list."""
@@ -31,8 +34,13 @@ def list_slice(body: object, endpoint: Endpoint, *, start: int = 0) -> ListSlice
     envelope = _envelope(body)
     _require_success(envelope)
     more = _additional_data(envelope)
-    records = _records(envelope.get("data"), endpoint)
+    data = envelope.get("data", _MISSING)
+    # v1 writes an empty list as null. Anywhere but on a first and only page that would be a page lost in silence.
+    is_v1_empty = data is None and endpoint.paging is not Paging.CURSOR and start == 0
+    records = [] if is_v1_empty else _records(data)
     cursor = _CURSORS[endpoint.paging](more, len(records), start)
+    if is_v1_empty and cursor is not None:
+        raise EnvelopeError("data is null, but there is more of the list")
     if not records and cursor is None and start == 0 and endpoint.is_never_empty:
         raise EnvelopeError("an empty list, where there is always something")
     return ListSlice(records, cursor)
@@ -81,9 +89,7 @@ def _additional_data(envelope: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**outer, **inner}
 
 
-def _records(data: object, endpoint: Endpoint) -> list[dict[str, Any]]:
-    if data is None and endpoint.paging is not Paging.CURSOR:
-        return []  # v1 writes an empty list so; a cursor list never does
+def _records(data: object) -> list[dict[str, Any]]:
     if not isinstance(data, list):
         raise EnvelopeError(f"data is {_kind(data)}, not a list")
     for record in data:
@@ -132,7 +138,7 @@ _CURSORS = {Paging.CURSOR: _next_cursor, Paging.OFFSET: _next_start, Paging.NONE
 
 def _kind(value: object) -> str:
     """What a value is in the words of JSON, without showing it: it may be personal data."""
-    if value is None:
+    if value is None or value is _MISSING:
         return "null or missing"
     if isinstance(value, bool):
         return str(value).lower()

@@ -5,6 +5,9 @@ page, a probe reads the newest page from the other end; so the newest time is kn
 of the widest stretch that nobody has fetched yet. Records that change while this goes on move behind the newest time, so
 a last pass from there (a new round with the same rules) meets them. Records without an update_time match no time filter:
 the first reader and the probe send none, so they are met at whichever end the API sorts them.
+
+A reader can be overtaken in two ways, and one more last pass answers both: where records without a time sort last, and
+where a record changes within the very second that the reader's cursor stands at (times have whole seconds, ties go by id).
 """
 
 from __future__ import annotations
@@ -21,8 +24,12 @@ __all__ = ["Delivery", "Progress", "RangePlan", "RangeState", "RangeTask", "inst
 
 # A change may become visible some seconds after its time stamp, so the last pass starts a little before the newest.
 LAST_PASS_OVERLAP_SECONDS = 60
+# A cursor this close to the start of the read, or later, may stand in a second that was not over yet; clocks differ.
+CLOCK_SKEW_SECONDS = 120
 # A stretch is worth splitting when it holds more than the page in flight and one for each of two readers.
 PAGES_WORTH_SPLITTING = 3
+DENSER = 8.0
+BOLD_PAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +117,13 @@ class _Range:
     id: int
     state: RangeState
     walk: ListWalk
-    first: int | None = None
-    rows: int = 0
     pages: int = 0
+    density_at_start: float | None = None
+    density_here: float | None = None
     is_busy: bool = False
+    had_cursor: bool = False
+    turned_at: int | None = None
+    ends_without_time: bool = False
     restarted_at: object = "never"
 
     @property
@@ -121,17 +131,12 @@ class _Range:
         """Everything below was fetched."""
         return self.state.since if self.state.position is None else self.state.position
 
-    @property
-    def rows_per_second(self) -> float:
-        if self.first is None or self.state.position is None or self.state.position <= self.first:
-            return 0.0
-        return self.rows / (self.state.position - self.first)
-
 
 class RangePlan:
     """The plan of one read. Not thread-safe: its caller holds a lock.
 
-    `is_settled` says that `upper` lies safely in the past, so nothing new can come into the window.
+    `is_settled` says that `upper` lies safely in the past, so nothing new can come into the window. `started_at` is the
+    wall clock when the read began.
     """
 
     def __init__(
@@ -141,20 +146,23 @@ class RangePlan:
         lower: int | None = None,
         upper: int | None = None,
         is_settled: bool = False,
+        started_at: float = float("inf"),
         page_size: int = 500,
         readers: int = 4,
         resume: Sequence[RangeState] | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._upper = upper
-        self._is_settled = is_settled
+        self._unsafe_from = float("inf") if is_settled else started_at - CLOCK_SKEW_SECONDS
+        self._has_second_look = False
         self._page_size = page_size
         self._readers = readers
         self._next_id = 0
         self._changes: list[Change] = []
         self._small: set[object] | None = set() if resume is None else None
         self._has_spoken_for_second = False
-        self._density = 0.0
+        self._rows = 0
+        self._density_at_top = 0.0
         end = upper if is_settled else None
         whole = RangeState(since=lower, until=upper, end=end, is_whole=True)
         self._ranges: dict[int, _Range] = {}
@@ -176,7 +184,7 @@ class RangePlan:
 
     def next_task(self) -> RangeTask | None:
         """A request for an idle reader; None when there is nothing for it to do at the moment."""
-        idle = [each for each in self._reading() if not each.is_busy]
+        idle = [each for each in self._reading() if not each.is_busy and not self._needs_probe_first(each)]
         if idle:
             return self._task(idle[0])
         if self._wants_probe():
@@ -253,6 +261,10 @@ class RangePlan:
         has_begun = reading.pages > 0 or reading.state.cursor is not None or reading.state.position is not None
         return not reading.state.is_whole or (self._readers > 1 and has_begun)
 
+    def _needs_probe_first(self, reading: _Range) -> bool:
+        """A reader whose natural end is not everybody's must have an end before it may come to it."""
+        return reading.state.end is None and not reading.state.is_whole and self._probe is not None
+
     def _complete_probe(self, page: Page) -> Delivery | None:
         """The newest page: where the first reader may stop, and where the last pass has to begin."""
         reading = self._open_ended()
@@ -267,7 +279,7 @@ class RangePlan:
             return self._deliver(page)
         self._probe = None
         oldest, newest = min(times), max(times)
-        self._density = max(self._density, len(times) / max(1, newest - oldest))
+        self._density_at_top = _density(times)
         begin = newest - LAST_PASS_OVERLAP_SECONDS
         if reading.state.is_whole and reading.state.since is not None:
             begin = max(begin, reading.state.since)
@@ -284,19 +296,14 @@ class RangePlan:
         """The upper half of the widest stretch, as a stretch of its own; None when nothing is worth splitting."""
         if not self._may_split():
             return None
-        candidates = [(self._rows_left(each), each) for each in self._reading() if each.state.end is not None]
         worth = PAGES_WORTH_SPLITTING * self._page_size
-        best = max(((rows, each.id, each) for rows, each in candidates if rows >= worth), default=None)
-        if best is None:
+        stretches = [(self._rows_left(each), -each.id, each) for each in self._reading()]
+        rows, _, victim = max(stretches, default=(0.0, 0, None))
+        if victim is None or rows < worth:
             return None
         self._has_spoken_for_second = True
-        victim = best[2]
-        low, end = victim.low, victim.state.end
-        assert low is not None
-        assert end is not None
-        middle = (low + end) // 2
-        upper_half = self._add(RangeState(since=middle, until=end, end=end))
-        upper_half.is_busy = False
+        middle = self._middle(victim)
+        upper_half = self._add(RangeState(since=middle, until=victim.state.end, end=victim.state.end))
         self._change(victim, {"end": middle})
         return upper_half
 
@@ -308,11 +315,35 @@ class RangePlan:
         return begun and not self._has_spoken_for_second
 
     def _rows_left(self, each: _Range) -> float:
-        """How many rows a stretch may still hold; unknown territory counts as if it were as dense as the densest seen."""
+        """How many rows a stretch may still hold, by how dense they lie at both of its ends."""
         low, end = each.low, each.state.end
         if low is None or end is None or end - low < 2:
             return 0.0
-        return (end - low) * max(each.rows_per_second, self._density)
+        return (end - low) * sum(self._densities(each)) / 2
+
+    def _densities(self, each: _Range) -> tuple[float, float]:
+        """Rows per second where the stretch is being read, and just above its end."""
+        above = [other for other in self._reading() if other.state.since == each.state.end and other.density_at_start]
+        high = above[0].density_at_start if above else None
+        at_end = self._density_at_top if high is None else high
+        return (at_end if each.density_here is None else each.density_here), at_end
+
+    def _middle(self, victim: _Range) -> int:
+        """Half of the time, unless rows lie much denser here than above: then where half of a bold guess would end.
+
+        A mass update puts most of a list into an hour; halving years down to that hour would cost a request per half.
+        """
+        low, end = victim.low, victim.state.end
+        assert low is not None
+        assert end is not None
+        here, above = self._densities(victim)
+        half = (low + end) // 2
+        guess = max(BOLD_PAGES * self._page_size, self._rows // 2)
+        if here > DENSER * above:
+            return max(low + 1, min(half, low + int(guess / here)))
+        if above > DENSER * here:
+            return min(end - 1, max(half, end - int(guess / above)))
+        return half
 
     # Bookkeeping.
 
@@ -320,25 +351,45 @@ class RangePlan:
         self._count(page)
         times = _times(page)
         reading.pages += 1
-        reading.rows += len(page.records)
+        reading.had_cursor = reading.had_cursor or reading.state.cursor is not None
+        reading.turned_at = reading.state.position
+        last = page.records[-1:]
+        reading.ends_without_time = any(second_of(record.get("update_time")) is None for record in last)
+        self._rows += len(page.records)
         if times:
-            reading.first = min(times) if reading.first is None else reading.first
+            density = _density(times)
+            reading.density_here = density
+            reading.density_at_start = reading.density_at_start or density
             position = max(times) if reading.state.position is None else max(reading.state.position, *times)
             self._change(reading, {"position": position})
         self._change(reading, {"cursor": page.cursor})
-        self._density = max(self._density, reading.rows_per_second) if self._density == 0 else self._density
 
     def _settle(self, reading: _Range) -> None:
         """Take a stretch out when it is done; a reader of the whole list that met its end has done everybody's work."""
         state = reading.state
-        at_natural_end = reading.walk.is_complete
-        if at_natural_end and state.is_whole:
+        is_at_natural_end = reading.walk.is_complete
+        is_at_its_end = state.end is not None and state.position is not None and state.position >= state.end
+        was_overtaken = is_at_natural_end and self._may_be_overtaken(reading)
+        if was_overtaken and not self._has_last_pass():
+            self._has_second_look = True
+            begin = 0 if reading.turned_at is None else reading.turned_at - LAST_PASS_OVERLAP_SECONDS
+            self._add(RangeState(since=begin, until=self._upper, is_last_pass=True))
+        if is_at_natural_end and state.is_whole and not was_overtaken:
             for each in list(self._ranges.values()):
                 self._finish(each)
-        elif at_natural_end or (state.end is not None and state.position is not None and state.position >= state.end):
+        elif is_at_natural_end or is_at_its_end:
             self._finish(reading)
         if not self._reading():
             self._begin_round()
+
+    def _may_be_overtaken(self, reading: _Range) -> bool:
+        """Whether a change during the read may have landed behind the cursor that its last page was asked for with."""
+        if reading.pages == 1 and not reading.had_cursor:
+            return False  # one page is one moment
+        if reading.ends_without_time and reading.state.since is None:
+            return True
+        turned_at = reading.turned_at
+        return turned_at is not None and turned_at >= self._unsafe_from and not self._has_second_look
 
     def _finish(self, reading: _Range) -> None:
         del self._ranges[reading.id]
@@ -399,6 +450,11 @@ def second_of(value: object) -> int | None:
 def instant(seconds: int) -> str:
     """RFC 3339 in whole seconds; the API refuses fractions."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _density(times: Sequence[int]) -> float:
+    """Rows per second."""
+    return len(times) / max(1, max(times) - min(times))
 
 
 def _times(page: Page) -> list[int]:

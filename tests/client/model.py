@@ -58,7 +58,7 @@ class Outcome:
     seen: dict[int, int | None]
     rounds: float
     state: tuple[RangeState, ...]
-    plan: RangePlan
+    last_request: int = 0
 
 
 def simulate(
@@ -72,20 +72,22 @@ def simulate(
 ) -> Outcome:
     """Run the plan with `readers` readers in a simulated time where a request takes one unit (or, with luck, 0.1 to 1)."""
     progress = plan.progress()
-    outcome = Outcome({}, 0.0, progress.left, plan)
+    outcome = Outcome({}, 0.0, progress.left)
     running: list[tuple[float, int, RangeTask, Page]] = []
     delivered = 0
     while not plan.is_finished:
         while len(running) < readers and (task := plan.next_task()) is not None:
             on_request(len(model.requests))
             takes = 1.0 if luck is None else luck.uniform(0.1, 1.0)
-            heapq.heappush(running, (outcome.rounds + takes, len(model.requests), task, model.answer(task)))
+            number = len(model.requests)
+            heapq.heappush(running, (outcome.rounds + takes, number, task, model.answer(task)))
         assert running, "nothing to do, yet not finished"
-        outcome.rounds, _, task, page = heapq.heappop(running)
+        outcome.rounds, number, task, page = heapq.heappop(running)
         delivery = plan.complete(task, page)
         if delivery is None:
             continue
         outcome.state = progress.apply(delivery)
+        outcome.last_request = number
         outcome.seen.update((r["id"], second_of(r["update_time"])) for r in page.records)
         delivered += 1
         if delivered == stop_after:

@@ -1,7 +1,7 @@
 """Reads our own Python: which modules there are, and what of a kind stands in one. No rule lives here."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +102,12 @@ def environment_uses(module: Module) -> list[int]:
 
 def _imports_environment(node: ast.ImportFrom) -> bool:
     return any(name.name in _ENVIRONMENT for name in node.names)
+
+
+def attributes_read(modules: Iterable[Module]) -> set[str]:
+    """Every name that is read as an attribute anywhere."""
+    nodes = (node for module in modules for node in ast.walk(module.tree))
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute)}
 
 
 def settings_reads(module: Module) -> list[int]:

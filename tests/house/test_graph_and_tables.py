@@ -1,12 +1,15 @@
 """The picture of the graph and the lists of tables and columns are those of the catalogue."""
 
+import inspect
 import re
 from itertools import product
 
 import pytest
 
+from pipeboard_assets import instance_storage
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
+from pipeboard_io import Warehouse
 from tests.house.documents import READMES, Document, spans_in
 
 ENTITIES = {entity.name for entity in CATALOG}
@@ -39,6 +42,13 @@ def test_the_picture_has_every_dependency_once_and_no_other(document: Document) 
 @pytest.mark.parametrize("document", READMES, ids=str)
 def test_the_tables_named_are_those_of_the_catalogue(document: Document) -> None:
     assert sorted(schema_row(document, "pipedrive")) == sorted(ENTITIES)
+
+
+@pytest.mark.parametrize("document", READMES, ids=str)
+def test_every_schema_that_is_made_is_named(document: Document) -> None:
+    own = inspect.signature(Warehouse).parameters["state_schema"].default
+    named = [span for row in document.table_with("`pipedrive`") for span in spans_in(row[0])]
+    assert named == ["pipedrive", MAIN_BI.schema, own, instance_storage.SCHEMA]
 
 
 @pytest.mark.parametrize("document", READMES, ids=str)

@@ -7,9 +7,14 @@ import pytest
 
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
 from tests.house.documents import DOCUMENTS, ENGLISH, PORTUGUESE, READMES, Document, Row
+from tests.house.sources import MODULES, attributes_read
 
 FIELDS = {str(field.alias): field for field in Settings.model_fields.values()}
 EXAMPLE = PROJECT_ROOT / ".env.example"
+
+# Part of the contract already, read by the parts that follow: alerts, the Pushgateway, business days.
+AWAITED = {"alert_urls", "pushgateway_address", "timezone"}
+
 _LIKE_A_SETTING = re.compile(r"\b(?:PIPEBOARD|PIPEDRIVE|DATABASE|REDIS|DAGSTER|PUSHGATEWAY)_[A-Z_]+\b")
 
 
@@ -87,6 +92,11 @@ def test_every_line_of_the_example_can_be_used(tmp_path: Path, monkeypatch: pyte
     uncommented = "".join(f"{alias}={value}\n" for alias, value in example_lines().items())
     (tmp_path / "all.env").write_text(uncommented, encoding="utf-8")
     assert Settings(_env_file=tmp_path / "all.env") == Settings(_env_file=None)
+
+
+def test_every_setting_does_something() -> None:
+    idle = set(Settings.model_fields) - attributes_read(MODULES)
+    assert idle == AWAITED, "a setting that nobody reads is a false promise; one that is read now is awaited no more"
 
 
 def test_a_setting_has_a_meaning_and_a_name_in_capitals() -> None:

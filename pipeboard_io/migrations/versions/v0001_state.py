@@ -85,13 +85,19 @@ def _create_progress(schema: str) -> None:
         sa.Column("shape", sa.Text, nullable=False, comment="fingerprint of the staged columns and of the code"),
         _now("started_at"),
         _now("touched_at"),
-        sa.Column("owner_pid", sa.Integer, comment="backend that stages; NULL behind a pooler, where it cannot be known"),
+        sa.Column(
+            "owner_pid", sa.Integer, comment="backend that stages; NULL behind a pooler, where it cannot be known"
+        ),
         sa.Column("owner_started_at", INSTANT),
         _count("next_order"),
         _count("bytes"),
         sa.Column("absent", ARRAY(sa.Text), nullable=False, server_default="{}"),
-        sa.Column("is_ascending", sa.Boolean, nullable=False, server_default=sa.true(), comment="keys came in order, once"),
-        sa.Column("has_deleted", sa.Boolean, nullable=False, server_default=sa.false(), comment="some rows say deleted"),
+        sa.Column(
+            "is_ascending", sa.Boolean, nullable=False, server_default=sa.true(), comment="keys came in order, once"
+        ),
+        sa.Column(
+            "has_deleted", sa.Boolean, nullable=False, server_default=sa.false(), comment="some rows say deleted"
+        ),
         sa.Column("state", JSONB, comment="where in the source the staged rows end"),
         schema=schema,
         prefixes=["UNLOGGED"],
@@ -166,7 +172,9 @@ def _create_dictionary(schema: str) -> None:
         _text("label"),
         sa.Column("last_seen_at", INSTANT, comment="until when the option had this label; NULL = it still has"),
         sa.Column("retired_at", INSTANT, comment="when the source no longer had the option; NULL = in use"),
-        sa.Column("relabel", sa.Boolean, nullable=False, server_default=sa.false(), comment="stored rows await this label"),
+        sa.Column(
+            "relabel", sa.Boolean, nullable=False, server_default=sa.false(), comment="stored rows await this label"
+        ),
         sa.PrimaryKeyConstraint("entity", "field_key", "option_id", "first_seen_at"),
         schema=schema,
         comment="Labels of options with their dates; the row without last_seen_at is the current label",
@@ -198,13 +206,14 @@ def _create_fit_function(schema: str) -> None:
             rf"""
             CREATE FUNCTION {name}.why_not(value text, wanted text, declared text) RETURNS text
             LANGUAGE plpgsql STABLE STRICT AS $body$
-            DECLARE is_same boolean;
+            DECLARE is_same boolean; detail text;
             BEGIN
                 EXECUTE format('SELECT ($1\:\:%1$s)\:\:text\:\:%2$s IS NOT DISTINCT FROM $1\:\:%2$s', wanted, declared)
                    INTO is_same USING value;
                 RETURN CASE WHEN NOT is_same THEN format('changes its value as %s', wanted) END;
-            EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
-                RETURN sqlerrm;
+            EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
+                GET STACKED DIAGNOSTICS detail = PG_EXCEPTION_DETAIL;
+                RETURN concat_ws('. ', sqlerrm, nullif(detail, ''));
             END $body$
             """
         )

@@ -1,0 +1,190 @@
+"""The plan of a side-by-side read against a list in memory that changes while it is read."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeboard_resources.pipedrive.endpoint import Page
+from pipeboard_resources.pipedrive.errors import RepeatedCursorError
+from pipeboard_resources.pipedrive.ranges import RangePlan, RangeState, second_of
+from tests.client.model import LIST, ModelList, simulate
+
+START = 1_600_000_000
+SIZE = 5
+times = st.one_of(st.none(), st.integers(START, START + 40), st.integers(START, START + 5_000_000))
+lists = st.dictionaries(st.integers(1, 400), times, max_size=90)
+
+
+def plan_of(**options) -> RangePlan:
+    return RangePlan(LIST, page_size=SIZE, **options)
+
+
+@given(lists, st.booleans(), st.integers(1, 6), st.randoms(use_true_random=False))
+@settings(max_examples=300, deadline=None)
+def test_a_full_read_meets_every_record_in_any_order_of_arrival(records, nulls_first, readers, luck):
+    model = ModelList(records, SIZE, nulls_first)
+    outcome = simulate(model, plan_of(readers=readers), readers=readers, luck=luck)
+    assert outcome.seen == records
+    assert outcome.state == ()
+
+
+@given(lists, st.booleans(), st.integers(1, 5), st.randoms(use_true_random=False))
+@settings(max_examples=300, deadline=None)
+def test_what_changes_during_the_read_comes_with_its_last_version(records, nulls_first, readers, luck):
+    """Changes, new records and deletions at any request; the server's clock never runs backwards."""
+    model = ModelList(dict(records), SIZE, nulls_first)
+    clock, changed_before = [START + 5_000_001], {}
+
+    def edit(request: int) -> None:
+        clock[0] += luck.choice([0, 0, 1, 30])
+        for _ in range(luck.choice([0, 0, 1, 3]) if request < 60 else 0):
+            number = luck.randint(1, 430)
+            if luck.random() < 0.2:
+                model.times.pop(number, None)
+            else:
+                model.times[number] = clock[0]
+                changed_before[number] = request
+
+    outcome = simulate(model, plan_of(readers=readers), readers=readers, luck=luck, on_request=edit)
+    wrong = {number for number, time in model.times.items() if outcome.seen.get(number, -1) != time}
+    assert all(changed_before[number] > outcome.last_request for number in wrong)  # later changes are the next run's
+
+
+@given(
+    lists, st.integers(START, START + 300), st.integers(1, 3_000_000), st.booleans(), st.randoms(use_true_random=False)
+)
+@settings(deadline=None)
+def test_a_window_meets_what_lies_in_it(records, lower, width, is_settled, luck):
+    model = ModelList(records, SIZE)
+    window = {"lower": lower, "upper": lower + width}
+    outcome = simulate(model, plan_of(is_settled=is_settled, **window), luck=luck)
+    assert outcome.seen == {i: t for i, t in records.items() if t is not None and lower <= t < lower + width}
+
+
+@given(lists, st.booleans(), st.integers(1, 30), st.randoms(use_true_random=False))
+@settings(max_examples=200, deadline=None)
+def test_an_interrupted_read_goes_on_from_its_checkpoint(records, nulls_first, stop_after, luck):
+    model = ModelList(records, SIZE, nulls_first)
+    first = simulate(model, plan_of(), luck=luck, stop_after=stop_after)
+    stored = [state.to_json() for state in first.state]
+    resumed = plan_of(resume=[RangeState.from_json(state) for state in stored])
+    second = simulate(model, resumed, luck=luck)
+    assert {**first.seen, **second.seen} == records
+    assert second.state == ()
+
+
+@given(st.integers(0, 2 * SIZE), st.randoms(use_true_random=False), st.booleans(), st.sampled_from([0, 1, 1000, 10**6]))
+@settings(max_examples=200, deadline=None)
+def test_a_small_account_costs_at_most_one_request_more(rows, luck, is_settled, spread):
+    records = {number: START + luck.randint(0, spread) for number in range(rows)}
+    model = ModelList(records, SIZE)
+    window = {"lower": START, "upper": START + 10**6 + 1, "is_settled": True} if is_settled else {}
+    simulate(model, plan_of(**window), luck=luck)
+    in_sequence = max(1, -(-rows // SIZE))
+    assert len(model.requests) <= in_sequence + (1 if in_sequence > 1 else 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "draw"),
+    [
+        ("even", lambda luck: luck.randrange(10**8)),
+        ("growing", lambda luck: int(10**8 * luck.random() ** 0.4)),
+        ("recent", lambda luck: 10**8 - min(10**8, int(luck.expovariate(1 / 5_000_000)))),
+        ("mass update at the start", lambda luck: luck.randrange(3600 if luck.random() < 0.8 else 10**8)),
+        (
+            "mass update in the middle",
+            lambda luck: luck.choice([luck.randrange(10**8), 5 * 10**7 + luck.randrange(3600)]),
+        ),
+        ("mass update at the end", lambda luck: 10**8 - luck.randrange(3600 if luck.random() < 0.8 else 10**8)),
+    ],
+)
+def test_four_readers_are_nearly_four_times_as_fast_and_waste_little(name, draw):
+    luck = random.Random(7)
+    model = ModelList({number: START + draw(luck) for number in range(100 * 20)}, page_size=20)
+    outcome = simulate(model, RangePlan(LIST, page_size=20))
+    assert outcome.seen == model.times
+    assert outcome.rounds <= 33
+    assert len(model.requests) <= 115
+
+
+def test_no_range_is_read_twice():
+    luck = random.Random(3)
+    model = ModelList({number: START + luck.randrange(10**7) for number in range(600)}, page_size=20)
+    plan, rows = RangePlan(LIST, page_size=20), 0
+    while (task := plan.next_task()) is not None:
+        page = model.answer(task)
+        rows += len(page.records)
+        plan.complete(task, page)
+    assert rows <= 600 + 4 * 20  # a reader that stops in the middle of a page has read the rest of that page
+
+
+def test_a_refused_cursor_restarts_only_its_own_range_where_it_had_come_to():
+    luck = random.Random(5)
+    model = ModelList({number: START + luck.randrange(10**7) for number in range(300)}, page_size=20)
+    plan, seen, refused = RangePlan(LIST, page_size=20), {}, 0
+    while (task := plan.next_task()) is not None:
+        if task.cursor is not None and refused < 5 and len(model.requests) > 4 + refused:
+            assert plan.refuse(task)
+            refused += 1
+            continue
+        page = model.answer(task)
+        plan.complete(task, page)
+        seen |= {record["id"]: second_of(record["update_time"]) for record in page.records}
+    assert seen == model.times
+    assert len(model.requests) <= 15 + refused + 6
+
+
+@pytest.mark.parametrize("nulls_first", [True, False])
+def test_records_without_a_time_survive_a_refused_cursor(nulls_first):
+    model = ModelList({number: START + number * 60 if number % 4 else None for number in range(200)}, 10, nulls_first)
+    plan, seen, refused = RangePlan(LIST, page_size=10, readers=1), set(), False
+    while (task := plan.next_task()) is not None:
+        if task.cursor is not None and len(seen) > 90 and not refused:
+            refused = plan.refuse(task)
+            continue
+        page = model.answer(task)
+        plan.complete(task, page)
+        seen |= {record["id"] for record in page.records}
+    assert refused
+    assert seen == model.times.keys()
+
+
+def test_a_cursor_that_is_refused_wherever_it_starts_is_given_up():
+    model = ModelList(dict.fromkeys(range(50), START), SIZE)
+    plan, goes_on = plan_of(readers=1), True
+    while goes_on:
+        task = plan.next_task()
+        if task.cursor is None:
+            plan.complete(task, model.answer(task))
+        else:
+            goes_on = plan.refuse(task)
+    assert len(model.requests) <= 5
+
+
+def test_a_repeated_cursor_is_an_error_in_every_range():
+    plan = plan_of(readers=1)
+    for cursor in ("a", "b"):
+        plan.complete(plan.next_task(), Page([{"id": 1}], cursor, 1, 0))
+    with pytest.raises(RepeatedCursorError):
+        plan.complete(plan.next_task(), Page([{"id": 2}], "a", 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("text", "second"),
+    [
+        ("2020-09-13T12:26:40Z", START),
+        ("2020-09-13T12:26:40.999Z", START),
+        ("2020-09-13 12:26:40", START),
+        ("2020-09-13T14:26:40+02:00", START),
+        (None, None),
+        ("0000-00-00 00:00:00", None),
+        ({"unexpected": ["object"]}, None),
+        (7, None),
+    ],
+)
+def test_an_update_time_is_read_in_every_spelling(text, second):
+    assert second_of(text) == second

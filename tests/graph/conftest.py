@@ -1,0 +1,64 @@
+"""A whole account synced through Dagster, for the tests of this folder."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.runner import AssetOutcome, SyncRequest, run_sync
+from pipeboard_io import Warehouse
+from pipeboard_resources.pipedrive.standin import Server
+from pipeboard_resources.settings import Settings
+
+
+class Account:
+    """A stand-in company and the database that is kept in step with it; `sync` is one Dagster run in this process."""
+
+    def __init__(self, server: Server, database_url: str, state_dir: Path, redis_url: str | None = None) -> None:
+        self.server = server
+        self.company = server.company
+        self.settings = Settings(
+            _env_file=None,
+            pipedrive_base_url=server.url,
+            pipedrive_api_key=SecretStr(server.api_key),
+            database_url=SecretStr(database_url),
+            redis_url=None if redis_url is None else SecretStr(redis_url),
+            state_dir=state_dir,
+            history_start="2026-01",
+        )
+        self.warehouse = Warehouse(database_url)
+        self.warehouse.migrate()
+
+    def sync(self, **request: Any) -> dict[str, AssetOutcome]:
+        """Outcome by asset; the first one asks for the whole history as the command does."""
+        from pipeboard_assets.syncing import without_history
+
+        asked = SyncRequest(**request)
+        if not (asked.full or asked.first):
+            asked = SyncRequest(**request, without_history=without_history(self.warehouse, asked))
+        with dg.instance_for_test() as instance:
+            _, _, outcomes = run_sync(build_defs(self.settings), instance, asked)
+        return {outcome.asset: outcome for outcome in outcomes}
+
+    def rows(self, table: str) -> dict[int, dict[str, Any]]:
+        """Living rows by id."""
+        rows = self.warehouse.query(f"SELECT * FROM {table} WHERE deleted_at IS NULL")
+        return {row["id"]: row for row in rows}
+
+
+@pytest.fixture(scope="module")
+def account(standin: Server, database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Account:
+    return Account(standin, database_url, tmp_path_factory.mktemp("state"), redis_url)
+
+
+@pytest.fixture
+def fresh_account(
+    standin_factory: Callable[..., Server], fresh_database: str, redis_url: str, tmp_path: Path
+) -> Account:
+    """A small company of its own and an empty database."""
+    return Account(standin_factory(deals=40), fresh_database, tmp_path, redis_url)

@@ -1,0 +1,239 @@
+"""Interrupted loads: rows and checkpoint stay together, the next load goes on behind them, nothing is left lying about."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+
+from pipeboard_io import (
+    Batch,
+    Column,
+    ColumnType,
+    Load,
+    MassDeleteError,
+    Reconcile,
+    Reject,
+    ResumeError,
+    Table,
+    Warehouse,
+)
+from pipeboard_io.checkpoints import RESUMABLE_DAYS
+from tests.io.observer import Observer
+
+PAGES = 6
+
+
+class InterruptedError_(Exception):
+    """What breaks a source here."""
+
+
+def table(schema: str, *more: Column) -> Table:
+    return Table(schema, "t", (Column("id", ColumnType.BIGINT), *more), entity=schema)
+
+
+def pages(log: list[int], *, stop_at: int | None = None) -> Callable[[Mapping[str, Any] | None], Iterator[Batch]]:
+    """A source of pages of ten rows that goes on behind the checkpoint and notes every page it fetches."""
+
+    def source(checkpoint: Mapping[str, Any] | None) -> Iterator[Batch]:
+        for page in range(checkpoint["next"] if checkpoint else 0, PAGES):
+            if page == stop_at:
+                raise InterruptedError_
+            log.append(page)
+            yield Batch(pl.DataFrame({"id": range(page * 10, page * 10 + 10)}), checkpoint={"next": page + 1})
+
+    return source
+
+
+def interrupt(warehouse: Warehouse, made: Table, *, at: int = 4, key: str | None = None) -> None:
+    with pytest.raises(InterruptedError_):
+        warehouse.load(Load(made, frames=pages([], stop_at=at), resume_key=key or made.schema, reconcile=Reconcile()))
+
+
+def test_a_load_goes_on_behind_the_last_page(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    interrupt(warehouse, table(schema))
+    assert warehouse.checkpoint(schema) == {"next": 4}
+    fetched: list[int] = []
+    report = warehouse.load(Load(table(schema), frames=pages(fetched), resume_key=schema, reconcile=Reconcile()))
+    assert fetched == [4, 5]
+    assert (report.resumed, report.inserted, report.rows) == (True, 60, 60)
+    assert warehouse.checkpoint(schema) is None
+    assert observer.stages() == []
+
+
+def test_nothing_is_visible_before_the_load_is_complete(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    warehouse.load(Load(table(schema), frames=[pl.DataFrame({"id": [1]})]))
+    interrupt(warehouse, table(schema))
+    assert observer.rows(table(schema)) == [{"id": 1}]
+
+
+def test_rejects_of_staged_pages_are_not_lost(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    def source(checkpoint: Any) -> Iterator[Batch]:
+        if checkpoint is None:
+            yield Batch(pl.DataFrame({"id": [1]}), (Reject("2", None, "odd", "{}"),), {"next": 1})
+            raise InterruptedError_
+        yield Batch(pl.DataFrame({"id": [3]}))
+
+    with pytest.raises(InterruptedError_):
+        warehouse.load(Load(table(schema), frames=source, resume_key=schema))
+    assert warehouse.load(Load(table(schema), frames=source, resume_key=schema)).rejected == 1
+
+
+def test_absent_columns_of_staged_pages_are_remembered(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    made = table(schema, Column("a", ColumnType.TEXT))
+    warehouse.load(Load(made, frames=[pl.DataFrame({"id": [1], "a": ["kept"]})]))
+
+    def source(checkpoint: Any) -> Iterator[Batch]:
+        if checkpoint is None:
+            yield Batch(pl.DataFrame({"id": [1]}), checkpoint={"next": 1})
+            raise InterruptedError_
+
+    with pytest.raises(InterruptedError_):
+        warehouse.load(Load(made, frames=source, resume_key=schema))
+    warehouse.load(Load(made, frames=source, resume_key=schema))
+    assert observer.rows(made) == [{"id": 1, "a": "kept"}]
+
+
+def test_staged_rows_of_another_shape_are_never_mixed_in(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    interrupt(warehouse, table(schema))
+    fetched: list[int] = []
+    wider = table(schema, Column("a", ColumnType.TEXT))
+    report = warehouse.load(Load(wider, frames=pages(fetched), resume_key=schema))
+    assert (report.resumed, fetched) == (False, list(range(PAGES)))
+
+
+def test_frames_made_before_the_rows_were_discarded_are_refused(warehouse: Warehouse, schema: str) -> None:
+    interrupt(warehouse, table(schema))
+    wider = table(schema, Column("a", ColumnType.TEXT))
+    half = pages([])(warehouse.checkpoint(schema))
+    with pytest.raises(ResumeError, match="begin anew"):
+        warehouse.load(Load(wider, frames=half, resume_key=schema))
+    assert warehouse.checkpoint(schema) is None
+
+
+def test_a_refused_mass_delete_reads_the_source_again(warehouse: Warehouse, schema: str) -> None:
+    warehouse.load(Load(table(schema), frames=[pl.DataFrame({"id": range(1000, 1100)})]))
+    with pytest.raises(MassDeleteError):
+        warehouse.load(Load(table(schema), frames=pages([]), resume_key=schema, reconcile=Reconcile()))
+    assert warehouse.checkpoint(schema) is None
+
+
+def test_a_stage_in_use_is_not_shared(warehouse: Warehouse, schema: str) -> None:
+    def outer(_: Any) -> Iterator[Batch]:
+        yield Batch(pl.DataFrame({"id": [1]}), checkpoint={"next": 1})
+        with pytest.raises(ResumeError, match="another load"):
+            warehouse.load(Load(table(schema), frames=pages([]), resume_key=schema))
+        yield Batch(pl.DataFrame({"id": [2]}))
+
+    assert warehouse.load(Load(table(schema), frames=outer, resume_key=schema)).rows == 2
+
+
+def test_a_load_whose_stage_was_taken_over_publishes_nothing(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    def robbed(_: Any) -> Iterator[Batch]:
+        yield Batch(pl.DataFrame({"id": [1]}), checkpoint={"next": 1})
+        while not warehouse.checkpoint(schema):
+            time.sleep(0.01)
+        observer.sql("UPDATE pipeboard.checkpoint SET load_id = 'thief' WHERE resume_key = %s", schema)
+        yield Batch(pl.DataFrame({"id": [2]}))
+
+    with pytest.raises(ResumeError, match="taken over"):
+        warehouse.load(Load(table(schema), frames=robbed, resume_key=schema))
+
+
+def _load_slowly(url: str, schema: str, is_staged: Any) -> None:
+    def source(checkpoint: Any) -> Iterator[Batch]:
+        for batch in pages([])(checkpoint):
+            yield batch
+            if batch.checkpoint == {"next": 3}:
+                # The next page is not asked for before this one was handed over; its commit follows at once.
+                while Warehouse(url).checkpoint(schema) != {"next": 3}:
+                    time.sleep(0.01)
+                is_staged.set()
+                time.sleep(60)
+
+    Warehouse(url).load(Load(table(schema), frames=source, resume_key=schema))
+
+
+def _killed_load(database_url: str, schema: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    is_staged = context.Event()
+    process = context.Process(target=_load_slowly, args=(database_url, schema, is_staged))
+    process.start()
+    assert is_staged.wait(30)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+
+
+def _wait_until_gone(observer: Observer, schema: str) -> None:
+    owner = """SELECT count(*) FROM pg_stat_activity WHERE pid =
+               (SELECT owner_pid FROM pipeboard.checkpoint WHERE resume_key = %s)"""
+    while observer.value(owner, schema):
+        time.sleep(0.01)
+
+
+def test_a_process_killed_while_staging_loses_at_most_the_page_in_flight(
+    warehouse: Warehouse, database_url: str, observer: Observer, schema: str
+) -> None:
+    _killed_load(database_url, schema)
+    _wait_until_gone(observer, schema)
+    fetched: list[int] = []
+    report = warehouse.load(Load(table(schema), frames=pages(fetched), resume_key=schema))
+    assert (fetched, report.rows) == ([3, 4, 5], 60)
+
+
+def test_stages_of_dead_loads_are_swept_by_the_next_load(
+    warehouse: Warehouse, database_url: str, observer: Observer, schema: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as dead:
+        pid = dead.info.backend_pid
+    observer.sql(
+        """CREATE UNLOGGED TABLE pipeboard.stage_dead (); CREATE UNLOGGED TABLE pipeboard.stage_unknown ();
+           CREATE UNLOGGED TABLE pipeboard.stage_lost ()"""
+    )
+    insert = """INSERT INTO pipeboard.checkpoint (stage, table_name, load_id, shape, owner_pid, owner_started_at)
+                VALUES (%s, 't', 'x', 'x', %s, now())"""
+    observer.sql(insert, "stage_dead", pid)
+    observer.sql(insert, "stage_unknown", None)
+    warehouse.load(Load(table(schema), frames=[]))
+    assert {"stage_dead", "stage_lost", "stage_unknown"}.intersection(observer.stages()) == {"stage_unknown"}
+    observer.sql("UPDATE pipeboard.checkpoint SET touched_at = now() - interval '2 days'")
+    warehouse.load(Load(table(schema), frames=[]))
+    assert "stage_unknown" not in observer.stages()
+
+
+def test_rows_nobody_comes_back_for_are_swept_after_a_while(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    interrupt(warehouse, table(schema), key=f"{schema} old")
+    interrupt(warehouse, table(schema), key=f"{schema} new")
+    observer.sql(
+        "UPDATE pipeboard.checkpoint SET touched_at = now() - make_interval(days => %s) WHERE resume_key = %s",
+        RESUMABLE_DAYS + 1,
+        f"{schema} old",
+    )
+    warehouse.load(Load(table(schema), frames=[]))
+    assert warehouse.checkpoint(f"{schema} old") is None
+    assert warehouse.checkpoint(f"{schema} new") == {"next": 4}
+    warehouse.load(Load(table(schema), frames=pages([]), resume_key=f"{schema} new"))
+
+
+def test_a_crash_of_the_server_forgets_rows_and_checkpoint_together(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    interrupt(warehouse, table(schema))
+    # What a crash does to unlogged tables; the staging table itself stays, empty.
+    for stage in observer.stages():
+        observer.sql(f"TRUNCATE pipeboard.{stage}")
+    observer.sql("TRUNCATE pipeboard.checkpoint")
+    unlogged = "SELECT relpersistence::text FROM pg_class WHERE oid = 'pipeboard.checkpoint'::regclass"
+    assert observer.value(unlogged) == "u"
+    report = warehouse.load(Load(table(schema), frames=pages([]), resume_key=schema))
+    assert (report.resumed, report.rows) == (False, 60)
+    assert observer.stages() == []
