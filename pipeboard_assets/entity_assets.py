@@ -65,7 +65,7 @@ def build_entity_asset(
             client=context.resources.pipedrive,
             warehouse=context.resources.warehouse,
             policy=policy_of(settings, config, is_retry=context.retry_number > 0),
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             page_read=observer.display.page_read,
         )
         with as_dagster_failure():
@@ -121,7 +121,7 @@ def build_main_bi_asset() -> dg.AssetsDefinition:
         io_manager_key="io_manager",
     )
     def main_bi(context: dg.AssetExecutionContext) -> dg.Output:  # type: ignore[type-arg]
-        return dg.Output(main_bi_load(context.run_id))
+        return dg.Output(main_bi_load(context.run.run_id))
 
     return main_bi
 

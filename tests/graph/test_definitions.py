@@ -1,0 +1,55 @@
+"""The graph as Dagster loads it: with no environment, always the same, and quickly."""
+
+import subprocess
+import sys
+
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+from pipeboard_assets.definitions import build_defs
+from pipeboard_resources.settings import PROJECT_ROOT, Settings
+
+# A rename or a lost dependency shows here as a difference.
+GRAPH = {
+    "users": set(),
+    "pipelines": set(),
+    "stages": {"pipelines"},
+    "organizations": {"users"},
+    "persons": {"users", "organizations"},
+    "deals": {"users", "pipelines", "stages", "organizations", "persons"},
+    "activity_types": set(),
+    "activities": {"users", "deals", "persons", "organizations", "activity_types"},
+    "main_bi": {"users", "pipelines", "stages", "organizations", "persons", "deals", "activities"},
+}
+MONTHLY = {"organizations", "persons", "deals", "activities"}
+
+
+def graph() -> AssetGraph:
+    return build_defs(Settings(_env_file=None)).resolve_asset_graph()
+
+
+def test_the_graph_is_this_one() -> None:
+    nodes = graph().asset_nodes
+    assert {node.key.path[-1]: {parent.path[-1] for parent in node.parent_keys} for node in nodes} == GRAPH
+
+
+def test_every_asset_says_what_it_is() -> None:
+    for node in graph().asset_nodes:
+        assert node.description and node.kinds and node.owners and node.group_name.startswith(("crm_", "bi"))
+
+
+def test_large_entities_are_partitioned_by_month() -> None:
+    assert {node.key.path[-1] for node in graph().asset_nodes if node.is_partitioned} == MONTHLY
+
+
+def test_definitions_load_without_environment_and_connect_to_nothing() -> None:
+    program = (
+        "import socket\n"
+        "def refuse(*_): raise AssertionError('connected at import')\n"
+        "socket.socket.connect = refuse\n"
+        "import pipeboard_assets.definitions as d\n"
+        "print(len(list(d.defs.resolve_asset_graph().asset_nodes)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], env={}, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "9"
