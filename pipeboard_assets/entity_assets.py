@@ -80,7 +80,6 @@ def policy_of(settings: Settings, config: SyncConfig, *, is_retry: bool) -> Poli
         overlap=settings.overlap,
         max_delete_percent=settings.max_delete_percent,
         allow_mass_delete=config.allow_mass_delete,
-        readers=settings.readers,
         bypass_cache=is_retry or config.mode == Mode.FULL,
     )
 

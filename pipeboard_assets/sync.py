@@ -41,7 +41,6 @@ class Policy:
     overlap: timedelta = timedelta(minutes=10)
     max_delete_percent: float = 10.0
     allow_mass_delete: bool = False
-    readers: int = 4
     bypass_cache: bool = False
 
 

@@ -98,7 +98,6 @@ class Settings(BaseSettings):
     overlap_seconds: int = Field(
         600, ge=1, alias="PIPEBOARD_OVERLAP_SECONDS", description="How far before the watermark an incremental sync re-reads."
     )
-    readers: int = Field(4, ge=1, le=16, alias="PIPEBOARD_READERS", description="Ranges of one list read side by side.")
     page_size: int = Field(500, ge=1, le=500, alias="PIPEBOARD_PAGE_SIZE", description="Records per request; the API allows 500.")
     request_timeout_seconds: float = Field(
         60, gt=0, alias="PIPEBOARD_REQUEST_TIMEOUT_SECONDS", description="Longest wait for one answer of the API."

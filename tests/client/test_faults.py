@@ -10,7 +10,6 @@ from pydantic import SecretStr
 from pipeboard_resources.pipedrive import errors
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Paging
-from pipeboard_resources.pipedrive.side_by_side import read_ranges
 from pipeboard_resources.pipedrive.standin import FAULTS
 from tests.client.conftest import FAULT_TABLE
 
@@ -20,7 +19,7 @@ LISTS = {
     "v2 cursor": Endpoint("persons", "/api/v2/persons"),
     "v1 offset": Endpoint("deal_fields_v1", "/v1/dealFields", Paging.OFFSET, tokens=20, is_never_empty=True),
     "v1 whole": Endpoint("users", "/v1/users", Paging.NONE, tokens=20, is_never_empty=True),
-    "side by side": DEALS,
+    "v2 by time": DEALS,
 }
 HEAL = {"burst_429", "status_408", "status_500", "status_502", "status_503", "status_504", "status_524"}
 HEAL |= {"success_false", "html_200", "empty_body", "null_body", "truncated_json", "gzip_garbage", "connection_cut"}
@@ -77,9 +76,8 @@ def test_a_list_under_a_fault_is_complete_or_an_error(fault, standin, truths, cl
 
 def read(client, kind):
     endpoint = LISTS[kind]
-    if kind == "side by side":
-        return [record for page in read_ranges(client, endpoint) for record in page.records]
-    return [record for page in client.pages(endpoint) for record in page.records]
+    params = {"sort_by": "update_time"} if kind == "v2 by time" else {}
+    return [record for page in client.pages(endpoint, params=params) for record in page.records]
 
 
 def assert_equal(fault, records, truth):
