@@ -35,7 +35,7 @@ class Refusal(click.ClickException):
 
     def __init__(self, message: str, exit_code: int = FAILED) -> None:
         super().__init__(message)
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]  # click declares a class variable and reads the instance
 
     def show(self, file: Any = None) -> None:
         from pipeboard_assets.console import fail
@@ -117,7 +117,9 @@ def _month(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option("--full", is_flag=True, help="Read everything again and mark what is gone.")
 @click.option("--from", "first", callback=_month, metavar="YYYY-MM", help="First month of a backfill.")
 @click.option("--to", "last", callback=_month, metavar="YYYY-MM", help="Last month of a backfill.")
-@click.option("--allow-mass-delete", is_flag=True, help="Let a full sync mark more rows deleted than the setting allows.")
+@click.option(
+    "--allow-mass-delete", is_flag=True, help="Let a full sync mark more rows deleted than the setting allows."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
 @_command
 def sync(
@@ -171,8 +173,20 @@ def ui(port: int) -> int:
 
 
 @main.command()
-@click.option("--port", default=8765, type=click.IntRange(0, 65535), show_default=True, help="Port on 127.0.0.1; 0 takes a free one.")
-@click.option("--deals", default=2000, type=click.IntRange(min=1), show_default=True, help="Number of deals; the rest is in proportion.")
+@click.option(
+    "--port",
+    default=8765,
+    type=click.IntRange(0, 65535),
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@click.option(
+    "--deals",
+    default=2000,
+    type=click.IntRange(min=1),
+    show_default=True,
+    help="Number of deals; the rest is in proportion.",
+)
 @click.option("--seed", default=7, show_default=True, help="Same seed, same company.")
 @_command
 def standin(port: int, deals: int, seed: int) -> int:

@@ -22,7 +22,7 @@ _FORMATS: Mapping[ColumnType, tuple[str, ...]] = {
     ColumnType.TIME: ("%H:%M:%S", "%H:%M"),
 }
 
-_DTYPES: Mapping[ColumnType, pl.DataType | type[pl.DataType]] = {
+_DTYPES: Mapping[ColumnType, Any] = {
     ColumnType.BIGINT: pl.Int64,
     ColumnType.NUMERIC: pl.String,  # text, so that PostgreSQL reads every digit
     ColumnType.TEXT: pl.String,

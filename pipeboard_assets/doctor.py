@@ -1,9 +1,8 @@
 """`pipeboard doctor`: every setting and permission tried in earnest, each failure with what mends it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.console import show_finding
@@ -64,7 +63,9 @@ def _dagster_home(settings: Settings) -> Finding:
     try:
         prepare_dagster_home(folder)
     except OSError as error:
-        return Finding("DAGSTER_HOME", False, f"{folder}: {error.strerror}", "Make the folder writable or choose another.")
+        return Finding(
+            "DAGSTER_HOME", False, f"{folder}: {error.strerror}", "Make the folder writable or choose another."
+        )
     return Finding("DAGSTER_HOME", True, str(folder))
 
 
@@ -84,7 +85,9 @@ def _postgres(settings: Settings, told: list[str]) -> Iterator[Finding]:
     if row["number"] < _OLDEST_POSTGRES:
         yield Finding("PostgreSQL", False, f"version {row['version']}", "Use PostgreSQL 14 or newer.")
     else:
-        yield Finding("PostgreSQL", True, f"{source}; version {row['version']}, database {row['name']}, role {row['role']}")
+        yield Finding(
+            "PostgreSQL", True, f"{source}; version {row['version']}, database {row['name']}, role {row['role']}"
+        )
     grant = f'GRANT CREATE ON DATABASE "{row["name"]}" TO "{row["role"]}"'
     may = row["may_create"] or row["schemas"] == 3
     yield Finding("schemas", may, "may be created" if may else "the role may not create schemas", "" if may else grant)
@@ -97,7 +100,9 @@ def _redis(settings: Settings, told: list[str]) -> Iterator[Finding]:
     if answers:
         yield Finding("Redis", True, source)
     elif settings.redis_url is None:
-        yield Finding("Redis", True, source, "Install redis-server to keep field metadata between runs.", is_warning=True)
+        yield Finding(
+            "Redis", True, source, "Install redis-server to keep field metadata between runs.", is_warning=True
+        )
     else:
         yield Finding("REDIS_URL", True, "no answer; syncs go on without a cache", "Check the URL.", is_warning=True)
 
@@ -107,7 +112,7 @@ def _pipedrive(settings: Settings) -> Iterator[Finding]:
         with open_pipedrive(settings, None) as client:
             yield from _account(client)
             for endpoint in _endpoints():
-                yield _tried(endpoint.name, lambda each=endpoint: client.probe(each))
+                yield _tried(client, endpoint)
             yield _limits(client)
     except MissingSettingError as error:
         yield Finding("PIPEDRIVE_API_KEY", False, "not set", str(error))
@@ -134,13 +139,13 @@ def _endpoints() -> Iterator[Endpoint]:
             yield entity.fields
 
 
-def _tried(subject: str, probe: Callable[[], Any]) -> Finding:
+def _tried(client: PipedriveClient, endpoint: Endpoint) -> Finding:
     """Any single refusal is a finding, not the end of the examination."""
     try:
-        probe()
+        client.probe(endpoint)
     except PipedriveError as error:
-        return Finding(subject, False, str(error))
-    return Finding(subject, True, "may be read")
+        return Finding(endpoint.name, False, str(error))
+    return Finding(endpoint.name, True, "may be read")
 
 
 def _limits(client: PipedriveClient) -> Finding:

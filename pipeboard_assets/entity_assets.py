@@ -80,13 +80,11 @@ def policy_of(settings: Settings, config: SyncConfig, *, is_retry: bool) -> Poli
         overlap=settings.overlap,
         max_delete_percent=settings.max_delete_percent,
         allow_mass_delete=config.allow_mass_delete,
-        bypass_cache=is_retry or config.mode == Mode.FULL,
+        bypass_cache=is_retry or config.mode == "full",
     )
 
 
-def window_of(
-    context: dg.AssetExecutionContext, partitions: dg.MonthlyPartitionsDefinition, mode: str
-) -> Window:
+def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartitionsDefinition, mode: str) -> Window:
     """What is to be read: as `mode` says, and in `auto` as the run's partitions do (DESIGN section 6).
 
     All months together are everything; the current month alone is what changed since the watermark; any other month or

@@ -107,7 +107,9 @@ class Framer:
         if self._custom.keys:
             self._add_custom_fields(builder, records)
         strangers = [self._strangers(record) for record in records]
-        builder.add(_json_attribute(EXTRA), [_extra(record, keys) for record, keys in zip(records, strangers, strict=True)])
+        builder.add(
+            _json_attribute(EXTRA), [_extra(record, keys) for record, keys in zip(records, strangers, strict=True)]
+        )
         frame = self._with_deleted_at(builder.frame())
         unknown = frozenset().union(*strangers, self._unknown_options(records))
         return Framed(frame, (*validated.rejects, *builder.rejects), _newest(frame), unknown)

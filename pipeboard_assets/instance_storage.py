@@ -63,6 +63,9 @@ def storage_url(database_url: str) -> str:
 
 def _create_schema(url: str) -> None:
     """Several processes of Dagster start side by side: whoever comes second finds it made. Raises WarehouseError."""
-    with connector(url, Timeouts())() as connection, translated(f"Creating the schema {SCHEMA}"):
-        with suppress(psycopg.errors.DuplicateSchema, psycopg.errors.UniqueViolation):
-            create_schema(connection, SCHEMA)
+    with (
+        connector(url, Timeouts())() as connection,
+        translated(f"Creating the schema {SCHEMA}"),
+        suppress(psycopg.errors.DuplicateSchema, psycopg.errors.UniqueViolation),
+    ):
+        create_schema(connection, SCHEMA)

@@ -21,7 +21,9 @@ HEADINGS = ("asset", "rows", "deleted", "rejected", "watermark (UTC)", "last syn
 _LEDGER = """
 SELECT entity, max(finished_at) AS last_success FROM pipeboard.load WHERE status = 'success' GROUP BY entity
 """
-_REJECTED = "SELECT entity, count(*) AS rejected FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity"
+_REJECTED = (
+    "SELECT entity, count(*) AS rejected FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity"
+)
 
 
 def status(settings: Settings, *, as_json: bool) -> int:

@@ -132,7 +132,9 @@ def _outcomes(names: Sequence[str], events: Sequence[DagsterEvent]) -> Iterator[
     causes: dict[str, set[str]] = {}
     for name in names:
         upstream = set().union(*(causes.get(each, ()) for each in _upstream(name)))
-        outcome = _outcome(name, by_step.get(asset_key(name).to_python_identifier(), []), sorted(upstream, key=ASSETS.index))
+        outcome = _outcome(
+            name, by_step.get(asset_key(name).to_python_identifier(), []), sorted(upstream, key=ASSETS.index)
+        )
         if outcome.status is not Status.SUCCESS:
             causes[name] = upstream if outcome.status is Status.SKIPPED else {name}
         yield outcome
@@ -175,7 +177,9 @@ def _figures(events: Sequence[DagsterEvent]) -> dict[str, Any]:
     if made is None:
         return {}
     metadata = made.step_materialization_data.materialization.metadata
-    counts = {name: metadata[name].value for name in ("inserted", "updated", "unchanged", "deleted", "restored", "rejected")}
+    counts = {
+        name: metadata[name].value for name in ("inserted", "updated", "unchanged", "deleted", "restored", "rejected")
+    }
     return {"rows": metadata["dagster/row_count"].value, "seconds": metadata["seconds_total"].value, **counts}
 
 

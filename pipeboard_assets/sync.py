@@ -48,7 +48,9 @@ class StaleMetadataError(Exception):
     """Records carry custom fields or options that appeared after the field metadata was read: start the load again."""
 
     def __init__(self, entity: str, keys: frozenset[str]) -> None:
-        super().__init__(f"{entity}: the custom fields changed while reading ({', '.join(sorted(keys))}); reading again")
+        super().__init__(
+            f"{entity}: the custom fields changed while reading ({', '.join(sorted(keys))}); reading again"
+        )
         self.entity = entity
         self.keys = keys
 

@@ -14,7 +14,16 @@ from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.environment import dagster_instance, servers
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.resources import open_warehouse
-from pipeboard_assets.runner import ASSETS, INTERRUPTED, AssetOutcome, Status, SyncOutcome, SyncRequest, overall, run_sync
+from pipeboard_assets.runner import (
+    ASSETS,
+    INTERRUPTED,
+    AssetOutcome,
+    Status,
+    SyncOutcome,
+    SyncRequest,
+    overall,
+    run_sync,
+)
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import PIPEDRIVE_KEY_MISSING, MissingSettingError, Settings
 
@@ -105,9 +114,13 @@ def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str
     if request.full or request.first:
         return frozenset()
     wanted = (entity.name for entity in CATALOG if entity.is_incremental and entity.name in request.assets)
-    read_whole = warehouse.query("SELECT DISTINCT entity FROM pipeboard.load WHERE status = 'success' AND mode = 'full'")
+    read_whole = warehouse.query(
+        "SELECT DISTINCT entity FROM pipeboard.load WHERE status = 'success' AND mode = 'full'"
+    )
     return frozenset(wanted) - {row["entity"] for row in read_whole}
 
 
 def _summary(outcome: SyncOutcome) -> str:
-    return f"{outcome.seconds:.1f} s, {outcome.requests:,} requests, {outcome.tokens:,} API tokens; run {outcome.run_id}"
+    return (
+        f"{outcome.seconds:.1f} s, {outcome.requests:,} requests, {outcome.tokens:,} API tokens; run {outcome.run_id}"
+    )

@@ -14,7 +14,9 @@ from pipeboard_assets.environment import process_environment, servers
 from pipeboard_resources.embedded.errors import EmbeddedServerError
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
 
-_GRACE_SECONDS = 5.0  # `dagster dev` was seen alive 10 s after SIGTERM; its processes hold nothing that a kill would harm
+_GRACE_SECONDS = (
+    5.0  # `dagster dev` was seen alive 10 s after SIGTERM; its processes hold nothing that a kill would harm
+)
 
 
 def serve(settings: Settings, *, port: int) -> int:

@@ -15,7 +15,6 @@ from pipeboard_io import Reject
 Raw = Mapping[str, Any]
 
 
-
 class _CustomGroup(BaseModel):
     model_config = ConfigDict(extra="allow", coerce_numbers_to_str=True)
 

@@ -48,7 +48,12 @@ class Settings(BaseSettings):
     """Settings by environment variable; the name of each says its unit. Raises pydantic.ValidationError on a bad value."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     pipedrive_api_key: SecretStr | None = Field(
@@ -61,19 +66,29 @@ class Settings(BaseSettings):
         None, alias="DATABASE_URL", description="postgresql://user:password@host:5432/name. Empty: embedded PostgreSQL."
     )
     redis_url: SecretStr | None = Field(
-        None, alias="REDIS_URL", description="redis://:password@host:6379/0. Empty: embedded Redis if there is one, else no cache."
+        None,
+        alias="REDIS_URL",
+        description="redis://:password@host:6379/0. Empty: embedded Redis if there is one, else no cache.",
     )
     dagster_home: Path | None = Field(
-        None, alias="DAGSTER_HOME", description="Absolute path of Dagster's folder; an empty folder is filled with what it needs."
+        None,
+        alias="DAGSTER_HOME",
+        description="Absolute path of Dagster's folder; an empty folder is filled with what it needs.",
     )
     pushgateway_address: str | None = Field(
-        None, alias="PUSHGATEWAY_ADDRESS", description="host:port of a Prometheus Pushgateway; empty: nothing is pushed."
+        None,
+        alias="PUSHGATEWAY_ADDRESS",
+        description="host:port of a Prometheus Pushgateway; empty: nothing is pushed.",
     )
     state_dir: Path = Field(
-        default_factory=_default_state_dir, alias="PIPEBOARD_STATE_DIR", description="Folder of embedded servers and the demo."
+        default_factory=_default_state_dir,
+        alias="PIPEBOARD_STATE_DIR",
+        description="Folder of embedded servers and the demo.",
     )
     history_start: Annotated[str, AfterValidator(_month)] = Field(
-        "2020-01", alias="PIPEBOARD_HISTORY_START", description="First monthly partition (YYYY-MM); it is open to the past."
+        "2020-01",
+        alias="PIPEBOARD_HISTORY_START",
+        description="First monthly partition (YYYY-MM); it is open to the past.",
     )
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
         "UTC", alias="PIPEBOARD_TIMEZONE", description="Time zone of months, business days and display."
@@ -82,11 +97,17 @@ class Settings(BaseSettings):
         (), alias="PIPEBOARD_ALERT_URLS", description="Apprise URLs, separated by spaces."
     )
     token_reserve_percent: float = Field(
-        10, ge=0, lt=100, alias="PIPEBOARD_TOKEN_RESERVE_PERCENT",
+        10,
+        ge=0,
+        lt=100,
+        alias="PIPEBOARD_TOKEN_RESERVE_PERCENT",
         description="Share of the day's API tokens left for the account's other integrations.",
     )
     max_delete_percent: float = Field(
-        10, ge=0, le=100, alias="PIPEBOARD_MAX_DELETE_PERCENT",
+        10,
+        ge=0,
+        le=100,
+        alias="PIPEBOARD_MAX_DELETE_PERCENT",
         description="Largest share of a table that one reconciliation may mark deleted without --allow-mass-delete.",
     )
     fresh_warn_hours: float = Field(
@@ -96,24 +117,40 @@ class Settings(BaseSettings):
         6, gt=0, alias="PIPEBOARD_FRESH_FAIL_HOURS", description="Age of a table at which it counts as stale."
     )
     overlap_seconds: int = Field(
-        600, ge=1, alias="PIPEBOARD_OVERLAP_SECONDS", description="How far before the watermark an incremental sync re-reads."
+        600,
+        ge=1,
+        alias="PIPEBOARD_OVERLAP_SECONDS",
+        description="How far before the watermark an incremental sync re-reads.",
     )
-    page_size: int = Field(500, ge=1, le=500, alias="PIPEBOARD_PAGE_SIZE", description="Records per request; the API allows 500.")
+    page_size: int = Field(
+        500, ge=1, le=500, alias="PIPEBOARD_PAGE_SIZE", description="Records per request; the API allows 500."
+    )
     request_timeout_seconds: float = Field(
         60, gt=0, alias="PIPEBOARD_REQUEST_TIMEOUT_SECONDS", description="Longest wait for one answer of the API."
     )
-    retry_attempts: int = Field(6, ge=1, alias="PIPEBOARD_RETRY_ATTEMPTS", description="Tries of one request, the first included.")
+    retry_attempts: int = Field(
+        6, ge=1, alias="PIPEBOARD_RETRY_ATTEMPTS", description="Tries of one request, the first included."
+    )
     retry_total_seconds: float = Field(
-        120, ge=0, alias="PIPEBOARD_RETRY_TOTAL_SECONDS", description="Longest time spent on one request with all its tries."
+        120,
+        ge=0,
+        alias="PIPEBOARD_RETRY_TOTAL_SECONDS",
+        description="Longest time spent on one request with all its tries.",
     )
     cache_fields_seconds: int = Field(
         3600, ge=0, alias="PIPEBOARD_CACHE_FIELDS_SECONDS", description="How long field metadata stays in the cache."
     )
     cache_lists_seconds: int = Field(
-        900, ge=0, alias="PIPEBOARD_CACHE_LISTS_SECONDS", description="How long users, pipelines, stages and activity types do."
+        900,
+        ge=0,
+        alias="PIPEBOARD_CACHE_LISTS_SECONDS",
+        description="How long users, pipelines, stages and activity types do.",
     )
     lock_timeout_seconds: float = Field(
-        30, gt=0, alias="PIPEBOARD_LOCK_TIMEOUT_SECONDS", description="Longest wait for a lock that somebody's query holds."
+        30,
+        gt=0,
+        alias="PIPEBOARD_LOCK_TIMEOUT_SECONDS",
+        description="Longest wait for a lock that somebody's query holds.",
     )
     statement_timeout_seconds: float = Field(
         3600, gt=0, alias="PIPEBOARD_STATEMENT_TIMEOUT_SECONDS", description="Longest time of one SQL statement."

@@ -74,7 +74,16 @@ ACTIVITIES = Entity(
     group="crm_sales",
     description="Calls, meetings, tasks: planned and done.",
     indexes=(
-        "owner_id", "deal_id", "person_id", "org_id", "project_id", "type", "done", "due_date", "update_time", "add_time",
+        "owner_id",
+        "deal_id",
+        "person_id",
+        "org_id",
+        "project_id",
+        "type",
+        "done",
+        "due_date",
+        "update_time",
+        "add_time",
     ),
     references={
         "owner_id": "users",

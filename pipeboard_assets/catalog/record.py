@@ -3,6 +3,7 @@
 Every attribute but the id may be null or missing (pipedrive-api.md section 4); unknown keys are kept for `extra`.
 """
 
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +12,7 @@ from pipeboard_assets import shapes
 
 Id = Annotated[shapes.BIGINT | None, shapes.ID]
 Count = Annotated[shapes.BIGINT | None, shapes.COUNT]
-Number = Annotated[shapes.Decimal | None, shapes.NUMBER]
+Number = Annotated[Decimal | None, shapes.NUMBER]
 Text = Annotated[str | None, shapes.TEXT]
 Flag = Annotated[bool | None, shapes.FLAG]
 Instant = Annotated[str | None, shapes.INSTANT]

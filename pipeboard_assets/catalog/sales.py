@@ -59,8 +59,12 @@ DEALS = Entity(
     lists=(
         Endpoint("deals", "/api/v2/deals", Paging.CURSOR, tokens=10, params=_ALL_STATUSES, is_filterable_by_time=True),
         Endpoint(
-            "deals/archived", "/api/v2/deals/archived", Paging.CURSOR, tokens=20,
-            params=_ALL_STATUSES, is_filterable_by_time=True,
+            "deals/archived",
+            "/api/v2/deals/archived",
+            Paging.CURSOR,
+            tokens=20,
+            params=_ALL_STATUSES,
+            is_filterable_by_time=True,
         ),
     ),
     fields=field_metadata("deal"),

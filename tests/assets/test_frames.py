@@ -32,7 +32,10 @@ def with_field(field_type: str, labels: dict[int, str] | None = None) -> CustomF
     columns = tuple(
         Column(name, kind) for name, (_, kind) in zip(column_names("cf_x", shape), shape.columns, strict=True)
     )
-    return CustomFields((CustomColumns(HASH, shape, columns),), options={HASH: frozenset(labels or {})} if field_type in ("enum", "set") else {})
+    return CustomFields(
+        (CustomColumns(HASH, shape, columns),),
+        options={HASH: frozenset(labels or {})} if field_type in ("enum", "set") else {},
+    )
 
 
 def custom_row(field_type: str, value: Any, labels: dict[int, str] | None = None) -> dict[str, Any]:
@@ -133,7 +136,9 @@ def test_a_record_without_id_is_rejected_whole() -> None:
     "text", ["2026-01-02T03:04:05Z", "2026-01-02 03:04:05", "2026-01-02T03:04:05.000Z", "2026-01-02T00:04:05-03:00"]
 )
 def test_every_spelling_of_an_instant_is_the_same_instant(text: str) -> None:
-    assert framed("deals", complete("deals", add_time=text)).frame["add_time"][0] == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert framed("deals", complete("deals", add_time=text)).frame["add_time"][0] == datetime(
+        2026, 1, 2, 3, 4, 5, tzinfo=UTC
+    )
 
 
 def test_the_primary_email_is_the_marked_one_and_an_empty_entry_is_none() -> None:

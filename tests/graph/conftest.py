@@ -1,7 +1,6 @@
 """A whole account synced through Dagster, for the tests of this folder."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 

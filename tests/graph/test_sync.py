@@ -10,9 +10,7 @@ from tests.graph.conftest import Account
 
 def written(outcomes: dict[str, Any]) -> dict[str, int]:
     """Rows written by asset, where any were."""
-    counts = {
-        name: each.inserted + each.updated + each.deleted + each.restored for name, each in outcomes.items()
-    }
+    counts = {name: each.inserted + each.updated + each.deleted + each.restored for name, each in outcomes.items()}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -24,7 +22,9 @@ def assert_equals_truth(account: Account, *entities: str) -> None:
     for entity in entities:
         truth = {record["id"]: record["update_time"] for record in account.company.truth(entity)}
         rows = account.rows(f"pipedrive.{entity}")
-        stored = {number: row["update_time"] and f"{row['update_time']:%Y-%m-%dT%H:%M:%SZ}" for number, row in rows.items()}
+        stored = {
+            number: row["update_time"] and f"{row['update_time']:%Y-%m-%dT%H:%M:%SZ}" for number, row in rows.items()
+        }
         assert stored == truth
 
 

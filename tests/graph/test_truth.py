@@ -78,7 +78,9 @@ def base_row(record: dict[str, Any]) -> dict[str, Any]:
             row |= {f"{key}_{part}": value and value.get(part) for part in ADDRESS_PARTS}
         elif key in ("emails", "phones"):
             row[key] = value
-            row[key[:-1]] = next((entry["value"] for entry in value or () if entry.get("primary") and entry["value"]), None)
+            row[key[:-1]] = next(
+                (entry["value"] for entry in value or () if entry.get("primary") and entry["value"]), None
+            )
         else:
             row[key] = scalar(key, value)
     return row
@@ -99,7 +101,7 @@ def scalar(key: str, value: Any) -> Any:
 
 
 def instant(text: str) -> datetime:
-    value = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    value = datetime.fromisoformat(text)
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 

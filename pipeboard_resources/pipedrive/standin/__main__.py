@@ -17,7 +17,9 @@ def main() -> int:
     parser.add_argument("--api-key", default=DEMO_API_KEY, help="the admin's API key")
     parser.add_argument("--extra-custom-fields", type=int, default=0, help="further custom fields on deals (default 0)")
     parser.add_argument("--latency-seconds", type=float, default=0, help="delay of each answer (default 0)")
-    parser.add_argument("--now", type=datetime.fromisoformat, help="stop the company's clock at this instant (default: it runs)")
+    parser.add_argument(
+        "--now", type=datetime.fromisoformat, help="stop the company's clock at this instant (default: it runs)"
+    )
     return run(**vars(parser.parse_args()))
 
 
