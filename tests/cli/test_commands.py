@@ -1,0 +1,131 @@
+"""The command line as a person meets it: one sentence instead of a trace, the right exit status, one JSON object."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeboard_resources.pipedrive.standin import Server
+from tests.fixtures.servers import temporary_state_dir
+
+KEYS = {
+    "asset",
+    "status",
+    "error",
+    "rows",
+    "inserted",
+    "updated",
+    "unchanged",
+    "deleted",
+    "restored",
+    "rejected",
+    "seconds",
+}
+
+
+def pipeboard(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command with nothing of the caller's environment but the path."""
+    return subprocess.run(
+        [sys.executable, "-m", "pipeboard_assets.cli", *arguments],
+        env={"PATH": os.environ["PATH"], "PIPEBOARD_STATE_DIR": str(folder), **environment},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def account(standin: Server, database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("cli")
+    settings = {
+        "PIPEDRIVE_BASE_URL": standin.url,
+        "PIPEDRIVE_API_KEY": standin.api_key,
+        "DATABASE_URL": database_url,
+        "REDIS_URL": redis_url,
+        "PIPEBOARD_HISTORY_START": "2026-06",
+    }
+    return lambda *arguments, **changes: pipeboard(*arguments, folder=folder, **{**settings, **changes})
+
+
+def test_sync_prints_one_json_object_that_keeps_the_contract_and_then_status_does(account) -> None:
+    answer = account("sync", "--json")
+    outcome = json.loads(answer.stdout)
+    assert (answer.returncode, outcome["status"]) == (0, "success")
+    assert outcome.keys() == {"run_id", "status", "seconds", "requests", "tokens", "assets"}
+    assert [asset.keys() for asset in outcome["assets"]] == [KEYS] * 9
+    state = json.loads(account("status", "--json").stdout)
+    rows = {asset["asset"]: asset["rows"] for asset in outcome["assets"]}
+    assert {asset["asset"]: asset["rows"] for asset in state["assets"]} == rows
+
+
+def test_a_wrong_key_is_one_sentence_that_says_where_the_right_one_is(account) -> None:
+    answer = account("sync", "--select", "users", PIPEDRIVE_API_KEY="not-the-key")
+    assert answer.returncode == 1
+    assert "Personal preferences > API" in answer.stdout
+    assert "Traceback" not in answer.stdout + answer.stderr and "not-the-key" not in answer.stdout + answer.stderr
+
+
+def test_a_missing_key_is_a_wrong_setting(account) -> None:
+    answer = account("sync", PIPEDRIVE_API_KEY="")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "PIPEDRIVE_API_KEY" in answer.stderr and "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("url", ["postgresql://a:secret@127.0.0.1:1/x", "nonsense"])
+def test_an_unreachable_database_is_one_sentence_that_names_the_setting(account, url: str) -> None:
+    answer = account("sync", DATABASE_URL=url)
+    assert answer.returncode == 1
+    assert "DATABASE_URL" in answer.stderr and "Traceback" not in answer.stderr and "secret" not in answer.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--select", "dogs"), ("--from", "2026-03", "--to", "2026-01"), ("--from", "x")])
+def test_wrong_usage_exits_with_2(account, arguments: tuple[str, ...]) -> None:
+    assert account("sync", *arguments).returncode == 2
+
+
+def test_a_forbidden_list_fails_alone_and_what_needs_it_is_skipped(account, standin: Server) -> None:
+    standin.faults.add("status_403", "/api/v2/persons", times=None)
+    try:
+        answer = account("sync", "--json")
+    finally:
+        standin.faults.clear()
+    statuses = {asset["asset"]: asset["status"] for asset in json.loads(answer.stdout)["assets"]}
+    assert answer.returncode == 1
+    assert (statuses["persons"], statuses["organizations"], statuses["main_bi"]) == ("failed", "success", "skipped")
+
+
+def test_a_spent_token_budget_stops_with_75(account, standin: Server) -> None:
+    standin.faults.add("daily_429", "/api/v2/deals", times=None)
+    try:
+        answer = account("sync", "--json")
+    finally:
+        standin.faults.clear()
+    assert answer.returncode == 75
+    assert json.loads(answer.stdout)["status"] == "stopped"
+
+
+def test_the_demo_answers_a_question_writes_nothing_twice_and_survives_ctrl_c() -> None:
+    with temporary_state_dir() as folder:
+        command = [sys.executable, "-m", "pipeboard_assets.cli", "demo"]
+        environment = {"PATH": os.environ["PATH"], "PIPEBOARD_STATE_DIR": str(folder)}
+        running = subprocess.Popen(
+            command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert running.stderr is not None
+        while not running.stderr.readline().startswith("pipelines"):
+            pass
+        started = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=30)
+        assert running.returncode != 0 and "Traceback" not in told and time.monotonic() - started < 5
+        first = pipeboard("demo", folder=folder)
+        assert first.returncode == 0 and "Where is the money" in first.stdout, first.stderr
+        second = pipeboard("demo", folder=folder)
+        assert second.stderr.count("nothing changed") == 9
