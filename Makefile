@@ -29,7 +29,7 @@ format: setup ## Put the code into the one format
 	$(BIN)/ruff check --fix
 
 bench: setup ## Time and memory against the floor
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.bench.io_bench $(ARGS)
 
 lock: setup ## Write requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \

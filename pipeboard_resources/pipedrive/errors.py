@@ -239,7 +239,7 @@ class TokenBudgetSpent(PipedriveError):
             seen,
             page=page,
             status=None if is_reserve else 429,
-            advice=f"What was read is kept; run it again {when}, or lower PIPEBOARD_TOKEN_RESERVE_PERCENT."
+            advice=f"Nothing of this list was published; run it again {when}, or lower PIPEBOARD_TOKEN_RESERVE_PERCENT."
             if is_reserve
-            else f"What was read is kept; run it again {when}, when the budget is full again.",
+            else f"Nothing of this list was published; run it again {when}, when the budget is full again.",
         )
