@@ -26,7 +26,7 @@ from pipeboard_io.table import Table
 logger = logging.getLogger(__name__)
 
 # Part of every stage's fingerprint: raise it when the meaning of staged rows changes, and old ones are read anew.
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 # How long rows wait for a load that would continue, and for one of which nobody can say whether it still runs.
 RESUMABLE_DAYS = 7
 UNKNOWN_OWNER_DAYS = 1
