@@ -1,3 +1,3 @@
-"""Fixture plugins: real servers and the stand-in, one of each per session, one database per module."""
+"""Fixture plugins: real servers and the stand-in, one of each per worker, one database per module."""
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.standin"]
+pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.standin", "tests.fixtures.fault_table"]

@@ -1,4 +1,4 @@
-"""Clients with a clock of their own and no waits; the table of faults is printed when the run ends."""
+"""Clients with a clock of their own and no waits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pydantic import SecretStr
 
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.retry import RetryPolicy
-
-FAULT_TABLE = pytest.StashKey[list[tuple[str, ...]]]()
 
 
 class FakeClock:
@@ -85,23 +83,3 @@ def peaceful(standin):
     """The module's stand-in, without faults, log or spent tokens of the test before."""
     standin.reset()
     return standin
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[FAULT_TABLE] = []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows = config.stash[FAULT_TABLE]
-    if not rows:
-        return
-    survived = sum(row[-1].startswith("complete") for row in rows)
-    terminalreporter.section("faults of the stand-in against the client")
-    terminalreporter.write_line(
-        f"{len(rows)} tried, {survived} survived (complete and equal), {len(rows) - survived} refused"
-    )
-    names = sorted({row[0] for row in rows})
-    for name in names:
-        for times in ("once", "for ever"):
-            ends = sorted({row[-1] for row in rows if row[0] == name and row[3] == times})
-            terminalreporter.write_line(f"  {name:26} {times:9} {', '.join(ends)}")

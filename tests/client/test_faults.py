@@ -11,7 +11,7 @@ from pipeboard_resources.pipedrive import errors
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Paging
 from pipeboard_resources.pipedrive.standin import FAULTS
-from tests.client.conftest import FAULT_TABLE
+from tests.fixtures.fault_table import FAULT
 
 PAGE_SIZE = 12
 DEALS = Endpoint("deals", "/api/v2/deals", is_filterable_by_time=True)
@@ -55,7 +55,7 @@ def truths(standin):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_list_under_a_fault_is_complete_or_an_error(fault, standin, truths, client_for, request):
+def test_a_list_under_a_fault_is_complete_or_an_error(fault, standin, truths, client_for, record_property):
     for kind, page, times in CASES:
         standin.reset()
         options = {"seconds": 0.02} if fault == "slow" else {}
@@ -71,7 +71,7 @@ def test_a_list_under_a_fault_is_complete_or_an_error(fault, standin, truths, cl
         struck = any(fault in (entry.fault or "") for entry in standin.requests)
         if struck:
             assert_expected(fault, times, end, client)
-            request.config.stash[FAULT_TABLE].append((fault, kind, str(page), times, end))
+            record_property(FAULT, (fault, kind, str(page), times, end))
 
 
 def read(client, kind):
