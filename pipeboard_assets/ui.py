@@ -14,9 +14,10 @@ from pipeboard_assets.environment import process_environment, servers
 from pipeboard_resources.embedded.errors import EmbeddedServerError
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
 
-_GRACE_SECONDS = (
-    5.0  # `dagster dev` was seen alive 10 s after SIGTERM; its processes hold nothing that a kill would harm
-)
+# `dagster dev` was seen alive 10 s after SIGTERM; its processes hold nothing that a kill would harm.
+_GRACE_SECONDS = 5.0
+# Dagster advises `dg dev` instead, which is an extra package; nobody who opens the UI can act on that.
+_UNHEEDED_WARNING = "ignore:Function `dev_command` is superseded"
 
 
 def serve(settings: Settings, *, port: int) -> int:
@@ -25,7 +26,9 @@ def serve(settings: Settings, *, port: int) -> int:
     with _environment(settings) as ready:
         say(f"Dagster UI: http://127.0.0.1:{port}  (Ctrl-C stops it)")
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-        environment = os.environ | process_environment(ready)
+        environment = os.environ | process_environment(ready) | {"PYTHONWARNINGS": _UNHEEDED_WARNING}
+        # polars takes SIGINT over so that system calls go on after it (SA_RESTART); this wait would never see Ctrl-C.
+        signal.siginterrupt(signal.SIGINT, True)
         with _process_group(command, environment) as process:
             return process.wait()
 

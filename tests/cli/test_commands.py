@@ -3,10 +3,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -42,16 +45,20 @@ def pipeboard(*arguments: str, folder: Path, **environment: str) -> subprocess.C
 
 
 @pytest.fixture(scope="module")
-def account(standin: Server, database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("cli")
-    settings = {
+def account_settings(standin: Server, database_url: str, redis_url: str) -> dict[str, str]:
+    return {
         "PIPEDRIVE_BASE_URL": standin.url,
         "PIPEDRIVE_API_KEY": standin.api_key,
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "PIPEBOARD_HISTORY_START": "2026-06",
     }
-    return lambda *arguments, **changes: pipeboard(*arguments, folder=folder, **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def account(account_settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp("cli")
+    return lambda *arguments, **changes: pipeboard(*arguments, folder=folder, **{**account_settings, **changes})
 
 
 def test_sync_prints_one_json_object_that_keeps_the_contract_and_then_status_does(account) -> None:
@@ -129,3 +136,43 @@ def test_the_demo_answers_a_question_writes_nothing_twice_and_survives_ctrl_c() 
         assert first.returncode == 0 and "Where is the money" in first.stdout, first.stderr
         second = pipeboard("demo", folder=folder)
         assert second.stderr.count("nothing changed") == 9
+
+
+def test_the_ui_shows_nine_assets_and_ctrl_c_ends_it(account_settings: dict[str, str], tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeboard_assets.cli", "ui", "--port", str(port)],
+        env={"PATH": os.environ["PATH"], "PIPEBOARD_STATE_DIR": str(tmp_path), **account_settings},
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            assets = asset_names(f"http://127.0.0.1:{port}/graphql", patience_seconds=60)
+        finally:
+            started = time.monotonic()
+            running.send_signal(signal.SIGINT)
+            _, told = running.communicate(timeout=30)
+    assert len(assets) == 9 and {"pipedrive/deals", "bi/main_bi"} <= assets
+    assert time.monotonic() - started < 15 and "Traceback" not in told and "superseded" not in told
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def asset_names(graphql: str, *, patience_seconds: float) -> set[str]:
+    """What a server that is still starting shows, once it shows anything."""
+    query = Request(
+        graphql, json.dumps({"query": "{assetNodes{assetKey{path}}}"}).encode(), {"Content-Type": "application/json"}
+    )
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            with urlopen(query, timeout=5) as answer:
+                nodes = json.load(answer)["data"]["assetNodes"]
+        except (URLError, ConnectionError, TimeoutError):
+            nodes = []
+        if nodes or time.monotonic() > deadline:
+            return {"/".join(node["assetKey"]["path"]) for node in nodes}
+        time.sleep(0.2)
