@@ -18,7 +18,7 @@ import click
 from pydantic import ValidationError
 
 from pipeboard_resources.embedded.errors import EmbeddedServerError
-from pipeboard_resources.settings import MissingSettingError, Settings
+from pipeboard_resources.settings import SettingError, Settings
 
 OK, FAILED, MISUSED, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
@@ -54,7 +54,7 @@ def _plain_errors() -> Iterator[None]:
 
     try:
         yield
-    except MissingSettingError as error:
+    except SettingError as error:
         raise Refusal(str(error), MISUSED) from error
     except (EmbeddedServerError, PipedriveError) as error:
         raise Refusal(str(error)) from error
@@ -85,15 +85,22 @@ def _read_settings() -> Settings:
 
 
 def _command(function: Callable[P, int]) -> Callable[P, None]:
-    """A command's body returns the exit status; SIGTERM stops it as Ctrl-C does, so that servers are stopped too."""
+    """A command's body returns the exit status."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
         with _plain_errors():
+            _heed_signals()
             sys.exit(function(*args, **kwargs))
 
     return run
+
+
+def _heed_signals() -> None:
+    """SIGTERM stops a command as Ctrl-C does, so that servers are stopped too; what a shell had us ignore stays so."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -194,7 +201,3 @@ def standin(port: int, deals: int, seed: int) -> int:
     from pipeboard_resources.pipedrive import standin as pretend
 
     return pretend.run(port=port, deals=deals, seed=seed)
-
-
-if __name__ == "__main__":
-    main()

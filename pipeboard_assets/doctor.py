@@ -14,7 +14,7 @@ from pipeboard_resources.embedded import EmbeddedServerError
 from pipeboard_resources.pipedrive.client import PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Endpoint
 from pipeboard_resources.pipedrive.errors import PipedriveError
-from pipeboard_resources.settings import MissingSettingError, Settings
+from pipeboard_resources.settings import MissingSettingError, SettingError, Settings
 
 _OLDEST_POSTGRES = 140000
 
@@ -62,10 +62,8 @@ def _dagster_home(settings: Settings) -> Finding:
     folder = dagster_home(settings)
     try:
         prepare_dagster_home(folder)
-    except OSError as error:
-        return Finding(
-            "DAGSTER_HOME", False, f"{folder}: {error.strerror}", "Make the folder writable or choose another."
-        )
+    except SettingError as error:
+        return Finding("DAGSTER_HOME", False, str(error))
     return Finding("DAGSTER_HOME", True, str(folder))
 
 

@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from pipeboard_resources.embedded.postgres import postgres_server
 from pipeboard_resources.embedded.redis import redis_server
-from pipeboard_resources.settings import PROJECT_ROOT, Settings
+from pipeboard_resources.settings import PROJECT_ROOT, SettingError, Settings
 
 # What an empty DAGSTER_HOME gets; `dagster_home/dagster.yaml` of the checkout is the same text (kept so by a test).
 DAGSTER_YAML = """\
@@ -56,11 +56,16 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def prepare_dagster_home(folder: Path) -> Path:
-    """Make `folder` usable as DAGSTER_HOME; an existing dagster.yaml is left as it is. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make `folder` usable as DAGSTER_HOME; an existing dagster.yaml is left as it is. Raises SettingError."""
     config = folder / "dagster.yaml"
-    if not config.exists():
-        config.write_text(DAGSTER_YAML, encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not config.exists():
+            config.write_text(DAGSTER_YAML, encoding="utf-8")
+    except OSError as error:
+        raise SettingError(
+            f"DAGSTER_HOME: cannot write {folder} ({error.strerror}); make the folder yours or choose another"
+        ) from error
     return folder.resolve()
 
 

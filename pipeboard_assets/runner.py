@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEvent, DagsterEventType
+from dagster_shared.error import SerializableErrorInfo
 
 from pipeboard_assets.automation import month_key, range_tags
 from pipeboard_assets.catalog import CATALOG, by_name
@@ -129,11 +130,15 @@ def _outcomes(names: Sequence[str], events: Sequence[DagsterEvent]) -> Iterator[
     for event in events:
         if event.step_key:
             by_step.setdefault(event.step_key, []).append(event)
+    run_error = None if by_step else _run_error(events)
     causes: dict[str, set[str]] = {}
     for name in names:
         upstream = set().union(*(causes.get(each, ()) for each in _upstream(name)))
         outcome = _outcome(
-            name, by_step.get(asset_key(name).to_python_identifier(), []), sorted(upstream, key=ASSETS.index)
+            name,
+            by_step.get(asset_key(name).to_python_identifier(), []),
+            causes=sorted(upstream, key=ASSETS.index),
+            run_error=run_error,
         )
         if outcome.status is not Status.SUCCESS:
             causes[name] = upstream if outcome.status is Status.SKIPPED else {name}
@@ -144,13 +149,23 @@ def _upstream(name: str) -> Sequence[str]:
     return UPSTREAM if name == MAIN_BI.name else by_name(name).upstream
 
 
-def _outcome(name: str, events: Sequence[DagsterEvent], causes: Sequence[str]) -> AssetOutcome:
+def _run_error(events: Sequence[DagsterEvent]) -> str | None:
+    """Why a run ended before any step: a resource that could not be opened."""
+    failed = [event.job_failure_data.error for event in events if event.event_type is DagsterEventType.RUN_FAILURE]
+    return _sentence(_innermost(failed[-1])) if failed and failed[-1] is not None else None
+
+
+def _outcome(
+    name: str, events: Sequence[DagsterEvent], *, causes: Sequence[str], run_error: str | None
+) -> AssetOutcome:
     """`causes`: the assets upstream whose failure would explain that this one was skipped."""
     kinds = {event.event_type for event in events}
     failure = next((e for e in reversed(events) if e.event_type is DagsterEventType.STEP_FAILURE), None)
     if failure is not None:
         stopped, message = _failure_of(failure)
         return AssetOutcome(asset=name, status=Status.STOPPED if stopped else Status.FAILED, error=message)
+    if run_error is not None:
+        return AssetOutcome(asset=name, status=Status.FAILED, error=run_error)
     if DagsterEventType.STEP_SUCCESS not in kinds:
         why = f"{', '.join(causes)} did not succeed" if causes else "the run ended before its turn"
         return AssetOutcome(asset=name, status=Status.SKIPPED, error=f"skipped, because {why}")
@@ -163,12 +178,22 @@ def _failure_of(event: DagsterEvent) -> tuple[bool, str]:
     if data.user_failure_data is not None:
         metadata = data.user_failure_data.metadata
         return STOPPED in metadata, data.user_failure_data.description or "failed"
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
+    error = None if data.error is None else _innermost(data.error)
     if error is not None and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
         return True, INTERRUPTED
-    return False, error.message.strip() if error is not None else "failed"
+    return False, _sentence(error) if error is not None else "failed"
+
+
+def _innermost(error: SerializableErrorInfo) -> SerializableErrorInfo:
+    while error.cause is not None:
+        error = error.cause
+    return error
+
+
+def _sentence(error: SerializableErrorInfo) -> str:
+    """The message as it was raised: Dagster puts the class before it."""
+    head, _, sentence = error.message.strip().partition(": ")
+    return sentence if sentence and head.endswith(error.cls_name or "") else error.message.strip()
 
 
 def _figures(events: Sequence[DagsterEvent]) -> dict[str, Any]:

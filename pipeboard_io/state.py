@@ -87,10 +87,10 @@ def create_schema(connection: Connection, name: str) -> None:
     if scalar(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [name]):
         return
     if not scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
-        role = scalar(connection, "SELECT current_user")
+        role, database = scalar(connection, "SELECT current_user"), scalar(connection, "SELECT current_database()")
         raise PrivilegeError(
-            f'the role {role} may not create the schema {name}: let an administrator run CREATE SCHEMA "{name}" '
-            f'AUTHORIZATION "{role}", or GRANT CREATE on the database'
+            f"the role {role} may not create the schema {name}: let an administrator run "
+            f'GRANT CREATE ON DATABASE "{database}" TO "{role}"'
         )
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
 

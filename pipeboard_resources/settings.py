@@ -3,19 +3,26 @@
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from pipeboard_resources.pipedrive.errors import KEY_PLACE
+
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 PIPEDRIVE_KEY_MISSING = (
-    "PIPEDRIVE_API_KEY is not set. Pipedrive shows it under your name > Company settings > Personal preferences > API; "
-    "put it into .env. To look around without an account: make demo."
+    f"PIPEDRIVE_API_KEY is not set. Pipedrive shows it under {KEY_PLACE}; put it into .env. "
+    "To look around without an account: make demo."
 )
 
 
-class MissingSettingError(Exception):
+class SettingError(Exception):
+    """A setting that cannot be used on this machine; the message names it and says what to do."""
+
+
+class MissingSettingError(SettingError):
     """A setting without which nothing can be done; the message names it and says where its value is found."""
 
 
@@ -44,6 +51,37 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _origin(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        is_origin = (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:  # a port that is no number
+        is_origin = False
+    if not is_origin or parts.query or parts.fragment or parts.username is not None:
+        raise ValueError("no origin; write https:// and a host, for example https://your-company.pipedrive.com")
+    return url.rstrip("/")
+
+
+def _redis_url(url: SecretStr) -> SecretStr:
+    from redis.connection import parse_url
+
+    try:
+        parse_url(url.get_secret_value())  # type: ignore[no-untyped-call]  # redis leaves it without types
+    except ValueError:
+        # Not its own message: that may quote a part of the URL, and so the password.
+        raise ValueError("no Redis URL; it looks like redis://:password@host:6379/0") from None
+    return url
+
+
+def _api_key(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if not (text.isascii() and text.isprintable()) or set(text) & set(" \"'"):
+        raise ValueError(f"holds characters that no key has; copy it again from Pipedrive: {KEY_PLACE}")
+    return key
+
+
 class Settings(BaseSettings):
     """Settings by environment variable; the name of each says its unit. Raises pydantic.ValidationError on a bad value."""
 
@@ -54,18 +92,19 @@ class Settings(BaseSettings):
         frozen=True,
         populate_by_name=True,
         hide_input_in_errors=True,
+        allow_inf_nan=False,
     )
 
-    pipedrive_api_key: SecretStr | None = Field(
-        None, alias="PIPEDRIVE_API_KEY", description="Pipedrive API token: Settings > Personal preferences > API."
+    pipedrive_api_key: Annotated[SecretStr, AfterValidator(_api_key)] | None = Field(
+        None, alias="PIPEDRIVE_API_KEY", description=f"Pipedrive API token: {KEY_PLACE}."
     )
-    pipedrive_base_url: str = Field(
+    pipedrive_base_url: Annotated[str, AfterValidator(_origin)] = Field(
         "https://api.pipedrive.com", alias="PIPEDRIVE_BASE_URL", description="Any origin, for example your company's."
     )
     database_url: SecretStr | None = Field(
         None, alias="DATABASE_URL", description="postgresql://user:password@host:5432/name. Empty: embedded PostgreSQL."
     )
-    redis_url: SecretStr | None = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
         None,
         alias="REDIS_URL",
         description="redis://:password@host:6379/0. Empty: embedded Redis if there is one, else no cache.",

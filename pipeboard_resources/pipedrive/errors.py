@@ -29,6 +29,7 @@ from __future__ import annotations
 from datetime import datetime
 
 __all__ = [
+    "KEY_PLACE",
     "BadRequestError",
     "BlockedError",
     "CircuitOpenError",
@@ -53,6 +54,9 @@ __all__ = [
     "UnexpectedStatusError",
     "UnsuccessfulPageError",
 ]
+
+# Where a person finds the API key.
+KEY_PLACE = "your name > Company settings > Personal preferences > API"
 
 
 class PipedriveError(Exception):
@@ -130,7 +134,7 @@ class CursorRefusedError(BadRequestError):
 class UnauthorizedError(FatalPipedriveError):
     """401: the key is wrong, or was replaced."""
 
-    default_advice = "Check PIPEDRIVE_API_KEY: Pipedrive shows the key under Settings > Personal preferences > API."
+    default_advice = f"Check PIPEDRIVE_API_KEY: Pipedrive shows the key under {KEY_PLACE}."
 
 
 class PaymentRequiredError(FatalPipedriveError):

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from pipeboard_resources.pipedrive.clock import Clock
 from pipeboard_resources.pipedrive.endpoint import Request
-from pipeboard_resources.pipedrive.errors import BadRequestError, MalformedPageError, NoAnswerError
+from pipeboard_resources.pipedrive.errors import KEY_PLACE, BadRequestError, MalformedPageError, NoAnswerError
 
 __all__ = ["Answer", "Transport"]
 
@@ -109,7 +109,7 @@ def _require_sendable(key: SecretStr) -> None:
         raise BadRequestError(
             "the account",
             "PIPEDRIVE_API_KEY is empty or holds spaces, quotes or line breaks that no key has",
-            advice="Copy the key again from Pipedrive: Settings > Personal preferences > API.",
+            advice=f"Copy the key again from Pipedrive: {KEY_PLACE}.",
         )
 
 

@@ -36,7 +36,7 @@ KEYS = {
 def pipeboard(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command with nothing of the caller's environment but the path."""
     return subprocess.run(
-        [sys.executable, "-m", "pipeboard_assets.cli", *arguments],
+        [sys.executable, "-m", "pipeboard_assets", *arguments],
         env={"PATH": os.environ["PATH"], "PIPEBOARD_STATE_DIR": str(folder), **environment},
         cwd=folder,
         capture_output=True,
@@ -99,6 +99,57 @@ def test_wrong_usage_exits_with_2(account, arguments: tuple[str, ...]) -> None:
     assert account("sync", *arguments).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("REDIS_URL", "foo://:hunter2@x"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:port/0"),
+        ("PIPEDRIVE_BASE_URL", "notaurl"),
+        ("PIPEDRIVE_BASE_URL", "https://u:hunter2@api.pipedrive.com"),
+        ("PIPEDRIVE_API_KEY", "hunter2\nX-Evil: 1"),
+        ("PIPEDRIVE_API_KEY", "chavé-hunter2"),
+        ("PIPEBOARD_REQUEST_TIMEOUT_SECONDS", "inf"),
+        ("PIPEBOARD_TOKEN_RESERVE_PERCENT", "nan"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_before_anything_starts(account, setting: str, value: str) -> None:
+    answer = account("doctor", **{setting: value})
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert setting in answer.stderr and "Traceback" not in answer.stderr and "hunter2" not in answer.stderr
+
+
+def test_a_dagster_home_that_cannot_be_written_is_one_sentence(account, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = account("sync", DAGSTER_HOME=str(tmp_path / "file" / "home"))
+    assert answer.returncode == 2
+    assert "DAGSTER_HOME" in answer.stderr and "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("module", ["pydantic_settings", "pipeboard_io.errors", "dagster"])
+def test_ctrl_c_while_the_program_loads_leaves_no_trace(account_settings, tmp_path: Path, module: str) -> None:
+    """Interrupted at the moment it imports `module`: before its first line, in its boundary, in a command."""
+    interrupt = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from pipeboard_assets.__main__ import main\n"
+        "main()"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", interrupt, "sync"],
+        env={"PATH": os.environ["PATH"], "PIPEBOARD_STATE_DIR": str(tmp_path), **account_settings},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode in (-signal.SIGINT, 130)
+    assert "Traceback" not in answer.stderr and "Aborted" not in answer.stderr
+
+
 def test_a_forbidden_list_fails_alone_and_what_needs_it_is_skipped(account, standin: Server) -> None:
     standin.faults.add("status_403", "/api/v2/persons", times=None)
     try:
@@ -125,7 +176,7 @@ def interruptible(*arguments: str, folder: Path, **environment: str) -> Iterator
     """The command as a terminal starts it: Ctrl-C reaches it, even where what runs the tests ignores it."""
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     running = subprocess.Popen(
-        [sys.executable, "-c", f"{heed}; from pipeboard_assets.cli import main; main()", *arguments],
+        [sys.executable, "-c", f"{heed}; from pipeboard_assets.__main__ import main; main()", *arguments],
         env={"PATH": os.environ["PATH"], "PIPEBOARD_STATE_DIR": str(folder), **environment},
         cwd=folder,
         stdout=subprocess.PIPE,

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import dagster as dg
 import pytest
+from pydantic import SecretStr
 
-from pipeboard_assets.runner import Status
+from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.runner import Status, SyncRequest, run_sync
 from tests.graph.conftest import Account
 
 
@@ -123,3 +126,13 @@ def test_main_bi_equals_a_naive_recomputation(synced: Account) -> None:
         assert row["company_name"] == (organization and organization["name"])
         assert row["activity_count"] == activities.get(number, 0)
         assert (row["deal_duration_days"] is None) == (deal["close_time"] is None)
+
+
+def test_a_run_that_ends_before_its_first_step_says_why(fresh_account: Account) -> None:
+    """Between the start of the command and the run's, the database went away."""
+    settings = fresh_account.settings.model_copy(update={"database_url": SecretStr("postgresql://u:p@127.0.0.1:1/x")})
+    with dg.instance_for_test() as instance:
+        _, _, outcomes = run_sync(build_defs(settings), instance, SyncRequest())
+    assert {outcome.status for outcome in outcomes} == {Status.FAILED}
+    (told,) = {outcome.error for outcome in outcomes}
+    assert told is not None and told.startswith("Cannot connect to PostgreSQL: no server answers")
