@@ -29,7 +29,6 @@ from __future__ import annotations
 from datetime import datetime
 
 __all__ = [
-    "KEY_PLACE",
     "BadRequestError",
     "BlockedError",
     "CircuitOpenError",
