@@ -70,7 +70,7 @@ def _told_as_json(as_json: bool, failed: Callable[[str], object]) -> Iterator[No
     try:
         with _plain_errors():
             yield
-    except Refusal as refusal:
+    except click.ClickException as refusal:
         if as_json:
             click.echo(json.dumps(failed(refusal.message), ensure_ascii=False))
         raise
@@ -133,11 +133,33 @@ def sync(
     selected: tuple[str, ...], full: bool, first: str | None, last: str | None, allow_mass_delete: bool, as_json: bool
 ) -> int:
     """Bring the tables up to date: what changed since the last sync, or a range of months, or everything."""
-    from pipeboard_assets import syncing
+    from pipeboard_assets.request import asked_for
 
-    request = syncing.asked_for(selected, full=full, months=(first, last), allow_mass_delete=allow_mass_delete)
-    with _told_as_json(as_json, lambda sentence: syncing.never_ran(request, sentence)):
-        return syncing.sync(_read_settings(), request, as_json=as_json)
+    with _told_as_json(as_json, _never_ran):
+        settings = _read_settings()
+        request = asked_for(
+            selected,
+            full=full,
+            months=(first, last),
+            allow_mass_delete=allow_mass_delete,
+            history_start=settings.history_start,
+        )
+        from pipeboard_assets import syncing
+
+        return syncing.sync(settings, request, as_json=as_json)
+
+
+def _never_ran(sentence: str) -> dict[str, Any]:
+    """The contract of `--json` for a sync that could not even start."""
+    return {
+        "run_id": None,
+        "status": "failed",
+        "seconds": 0,
+        "requests": 0,
+        "tokens": 0,
+        "assets": [],
+        "error": sentence,
+    }
 
 
 @main.command()
@@ -164,9 +186,10 @@ def doctor() -> int:
 @_command
 def demo() -> int:
     """Sync a made-up company into an embedded PostgreSQL. Needs no account and touches no data of yours."""
+    settings = _read_settings()
     from pipeboard_assets import demo as demonstration
 
-    return demonstration.demo(_read_settings())
+    return demonstration.demo(settings)
 
 
 @main.command()
@@ -174,9 +197,10 @@ def demo() -> int:
 @_command
 def ui(port: int) -> int:
     """Open Dagster's UI on your data, or on the demo's while no API key is set."""
+    settings = _read_settings()
     from pipeboard_assets import ui as interface
 
-    return interface.serve(_read_settings(), port=port)
+    return interface.serve(settings, port=port)
 
 
 @main.command()

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from pydantic import SecretStr
 
 from pipeboard_assets.console import say, show_outcomes, show_table
 from pipeboard_assets.environment import servers
+from pipeboard_assets.request import SyncRequest
 from pipeboard_assets.resources import open_warehouse
-from pipeboard_assets.runner import Status, SyncRequest
+from pipeboard_assets.runner import Status
 from pipeboard_assets.syncing import exit_code, perform
 from pipeboard_resources.embedded.errors import EmbeddedServerError
 from pipeboard_resources.settings import Settings
@@ -82,9 +83,7 @@ def _only_one(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "demo.lock").open("a")
     except OSError as error:
-        raise EmbeddedServerError(
-            f"cannot write the state folder {folder} ({error.strerror}); make it yours or set PIPEBOARD_STATE_DIR"
-        ) from error
+        raise _unwritable(folder, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,15 +92,33 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
+def _birth(folder: Path) -> str:
+    """When the demo's company began, kept for the next demo; a file that was cut short is written anew."""
+    kept = folder / "company-born-at"
+    try:
+        with suppress(FileNotFoundError, ValueError):
+            return datetime.fromisoformat(kept.read_text(encoding="ascii").strip()).isoformat()
+        now = datetime.now(UTC).replace(microsecond=0).isoformat()
+        kept.write_text(now, encoding="ascii")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return now
+
+
+def _unwritable(folder: Path, error: OSError) -> EmbeddedServerError:
+    return EmbeddedServerError(
+        f"cannot write the state folder {folder} ({error.strerror}); make it yours or set PIPEBOARD_STATE_DIR"
+    )
+
+
 @contextmanager
 def _standin(folder: Path) -> Iterator[str]:
     """The stand-in as a process of its own; the company's clock starts once, so that the next demo finds the same one."""
-    birth = folder / "company-born-at"
-    if not birth.exists():
-        birth.write_text(datetime.now(UTC).replace(microsecond=0).isoformat(), encoding="ascii")
     command = [sys.executable, "-m", "pipeboard_resources.pipedrive.standin", "--port", "0", "--api-key", API_KEY]
-    command += ["--deals", str(DEALS), "--seed", str(SEED), "--now", birth.read_text(encoding="ascii").strip()]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ})
+    command += ["--deals", str(DEALS), "--seed", str(SEED), "--now", _birth(folder), "--until-stdin-closes"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ}
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline().split()

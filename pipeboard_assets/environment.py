@@ -20,6 +20,11 @@ storage:
     module: pipeboard_assets.instance_storage
     class: InstanceStorage
     config: {}
+# What a run writes goes to the terminal or the container's log: capturing it takes four processes a run, which a
+# Ctrl-C in a terminal reaches too. Events and messages of a run stand in the UI all the same.
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 telemetry:
   enabled: false
 nux:

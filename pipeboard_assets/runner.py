@@ -1,5 +1,7 @@
 """One sync as one Dagster run in this process, and what came of it, asset by asset."""
 
+import os
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,14 +13,20 @@ from dagster import DagsterEvent, DagsterEventType
 from dagster_shared.error import SerializableErrorInfo
 
 from pipeboard_assets.automation import month_key, range_tags
-from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.catalog import by_name
 from pipeboard_assets.entity_assets import asset_key
 from pipeboard_assets.failures import STOPPED
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
+from pipeboard_assets.request import ASSETS, SyncRequest
 from pipeboard_assets.sync import Mode
+from pipeboard_resources.embedded.processes import is_process
 
 INTERRUPTED = "interrupted; the next sync reads it again"
-ASSETS = (*(entity.name for entity in CATALOG), MAIN_BI.name)
+
+
+# Tags of a run: which process carries it out.
+HOST = "pipeboard/host"
+PID = "pipeboard/pid"
 
 
 class Status(StrEnum):
@@ -28,18 +36,6 @@ class Status(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncRequest:
-    """What a person asked for. `first`/`last`: months YYYY-MM of a backfill, both or none."""
-
-    assets: tuple[str, ...] = ASSETS
-    full: bool = False
-    first: str | None = None
-    last: str | None = None
-    allow_mass_delete: bool = False
-    without_history: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +74,30 @@ def run_sync(
     defs: dg.Definitions, instance: dg.DagsterInstance, request: SyncRequest
 ) -> tuple[str, float, tuple[AssetOutcome, ...]]:
     """Run the selected assets in this process; returns the run's id, its seconds and the outcome of each asset."""
+    end_dead_runs(instance)
     started = time.monotonic()
     job = defs.resolve_job_def("sync_all")
     result = job.execute_in_process(
         instance=instance,
         run_config=_run_config(request),
-        tags=_partition_tags(request, job.partitions_def),
+        tags={**_partition_tags(request, job.partitions_def), HOST: socket.gethostname(), PID: str(os.getpid())},
         asset_selection=[asset_key(name) for name in request.assets],
         raise_on_error=False,
     )
     seconds = time.monotonic() - started
     return result.run_id, seconds, tuple(_outcomes(request.assets, result.all_events))
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> None:
+    """Runs of this machine whose process was killed: nobody else would ever say that they are over."""
+    unfinished = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags={HOST: socket.gethostname()}
+    )
+    for run in instance.get_runs(unfinished):
+        if not is_process(int(run.tags[PID]), "pipeboard"):
+            instance.report_run_failed(
+                run, "Its process was killed. Nothing is half done; the next sync reads it again."
+            )
 
 
 def _run_config(request: SyncRequest) -> dict[str, Any]:

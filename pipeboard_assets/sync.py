@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.custom_fields import CustomFields, parse_fields, place
 from pipeboard_assets.frames import Framer, reserved_names
 from pipeboard_io import Batch, Load, Reconcile, Warehouse
-from pipeboard_resources.pipedrive.client import PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Page
+
+if TYPE_CHECKING:  # it loads httpx and redis, which the graph does not need before it runs
+    from pipeboard_resources.pipedrive.client import PipedriveClient
 
 
 class Mode(StrEnum):
@@ -61,7 +64,7 @@ class EntitySync:
 
     entity: Entity
     window: Window
-    client: PipedriveClient
+    client: "PipedriveClient"
     warehouse: Warehouse
     policy: Policy
     run_id: str | None = None

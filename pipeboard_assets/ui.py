@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pipeboard_assets.console import say
 from pipeboard_assets.demo import demo_environment
@@ -29,8 +29,9 @@ def serve(settings: Settings, *, port: int) -> int:
         environment = os.environ | process_environment(ready) | {"PYTHONWARNINGS": _UNHEEDED_WARNING}
         # polars takes SIGINT over so that system calls go on after it (SA_RESTART); this wait would never see Ctrl-C.
         signal.siginterrupt(signal.SIGINT, True)
-        with _process_group(command, environment) as process:
+        with _process_group(command, environment) as process, suppress(KeyboardInterrupt):
             return process.wait()
+    return 0
 
 
 @contextmanager

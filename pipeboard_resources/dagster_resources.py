@@ -5,19 +5,22 @@ snapshots, and an API key or a database password must not be (both come from the
 started a second ago).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import SecretStr
 
-from pipeboard_resources.cache import ResponseCache
 from pipeboard_resources.embedded import postgres_server, redis_server
-from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
-from pipeboard_resources.pipedrive.retry import RetryPolicy
-from pipeboard_resources.pipedrive.usage import RequestFact
 from pipeboard_resources.settings import PIPEDRIVE_KEY_MISSING, MissingSettingError, Settings
-from pipeboard_resources.shared_redis import SharedRedis
+
+if TYPE_CHECKING:  # redis and httpx take 0.2 s, which loading the definitions need not pay
+    from pipeboard_resources.pipedrive.client import PipedriveClient
+    from pipeboard_resources.pipedrive.usage import RequestFact
+    from pipeboard_resources.shared_redis import SharedRedis
 
 
 @contextmanager
@@ -33,6 +36,8 @@ def open_database_url(settings: Settings) -> Iterator[str]:
 @contextmanager
 def open_redis(settings: Settings) -> Iterator[SharedRedis | None]:
     """The Redis at REDIS_URL, else an embedded one, else none."""
+    from pipeboard_resources.shared_redis import SharedRedis
+
     if settings.redis_url is not None:
         yield SharedRedis(settings.redis_url)
         return
@@ -47,6 +52,10 @@ def open_pipedrive(
     """A client with the settings' key, limits and cache. Raises MissingSettingError without a key."""
     if settings.pipedrive_api_key is None:
         raise MissingSettingError(PIPEDRIVE_KEY_MISSING)
+    from pipeboard_resources.cache import ResponseCache
+    from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
+    from pipeboard_resources.pipedrive.retry import RetryPolicy
+
     options = ClientOptions(
         base_url=settings.pipedrive_base_url,
         page_size=settings.page_size,

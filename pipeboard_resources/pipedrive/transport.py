@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
+import stamina
 from pydantic import SecretStr
 
 from pipeboard_resources.pipedrive.clock import Clock
@@ -115,9 +116,9 @@ def _require_sendable(key: SecretStr) -> None:
 
 def _quiet_libraries() -> None:
     """hpack writes every header with its value at DEBUG, the key included; stamina repeats what the client logs."""
-    for name, level in (("hpack", logging.WARNING), ("stamina", logging.ERROR)):
-        logger = logging.getLogger(name)
-        logger.setLevel(max(level, logger.level))
+    logger = logging.getLogger("hpack")
+    logger.setLevel(max(logging.WARNING, logger.level))
+    stamina.instrumentation.set_on_retry_hooks([])
 
 
 def _is_loopback(url: str) -> bool:

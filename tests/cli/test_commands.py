@@ -13,8 +13,11 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
+import psutil
+import psycopg
 import pytest
 
+from pipeboard_resources.embedded import postgres_server
 from pipeboard_resources.pipedrive.standin import Server
 from tests.fixtures.servers import temporary_state_dir
 
@@ -94,9 +97,56 @@ def test_an_unreachable_database_is_one_sentence_that_names_the_setting(account,
     assert "DATABASE_URL" in answer.stderr and "Traceback" not in answer.stderr and "secret" not in answer.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--select", "dogs"), ("--from", "2026-03", "--to", "2026-01"), ("--from", "x")])
-def test_wrong_usage_exits_with_2(account, arguments: tuple[str, ...]) -> None:
-    assert account("sync", *arguments).returncode == 2
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--select", "dogs"),
+        ("--select", ""),
+        ("--select", ","),
+        ("--allow-mass-delete",),
+        ("--from", "2026-03", "--to", "2026-01"),
+        ("--from", "2020-01", "--to", "2026-07"),
+        ("--from", "2026-07"),
+        ("--full", "--from", "2026-07", "--to", "2026-08"),
+    ],
+    ids=" ".join,
+)
+def test_what_makes_no_sense_exits_with_2_before_anything_starts(account, arguments: tuple[str, ...]) -> None:
+    answer = account("sync", *arguments, "--json")
+    assert (answer.returncode, json.loads(answer.stdout)["status"]) == (2, "failed")
+    assert json.loads(answer.stdout)["error"] in answer.stderr
+
+
+def test_a_month_that_is_none_exits_with_2(account) -> None:
+    assert account("sync", "--from", "x", "--to", "2026-07").returncode == 2
+
+
+def test_a_bad_setting_is_told_by_every_command_alike(account) -> None:
+    for command in ("sync", "status", "doctor", "demo", "ui"):
+        answer = account(command, PIPEBOARD_PAGE_SIZE="abc")
+        assert (answer.returncode, answer.stdout) == (2, "")
+        assert "PIPEBOARD_PAGE_SIZE" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_a_killed_demo_takes_its_stand_in_along_and_the_next_sync_ends_its_run() -> None:
+    with temporary_state_dir() as folder:
+        with interruptible("demo", folder=folder) as running:
+            assert running.stderr is not None
+            while not running.stderr.readline().startswith("pipelines"):
+                pass
+            (standin,) = (child for child in psutil.Process(running.pid).children() if "--api-key" in child.cmdline())
+            running.kill()
+            standin.wait(timeout=10)
+        assert pipeboard("demo", folder=folder).returncode == 0
+        with postgres_server(folder / "demo") as server, psycopg.connect(server.url) as connection:
+            statuses = connection.execute("SELECT status FROM dagster.runs ORDER BY id").fetchall()
+    assert statuses == [("FAILURE",), ("SUCCESS",)]
+
+
+def test_a_refused_connection_is_told_once_an_attempt(account) -> None:
+    answer = account("sync", "--select", "users", PIPEDRIVE_BASE_URL="http://127.0.0.1:1", PIPEBOARD_RETRY_ATTEMPTS="2")
+    assert answer.returncode == 1
+    assert answer.stderr.count("attempt 1 of 2") == 1 and "stamina" not in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -182,6 +232,7 @@ def interruptible(*arguments: str, folder: Path, **environment: str) -> Iterator
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         yield running
@@ -193,7 +244,7 @@ def interruptible(*arguments: str, folder: Path, **environment: str) -> Iterator
 def ended_by_ctrl_c(running: "subprocess.Popen[str]") -> tuple[float, str]:
     """Seconds until it was gone, and what it told."""
     started = time.monotonic()
-    running.send_signal(signal.SIGINT)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: its children are meant too
     _, told = running.communicate(timeout=30)
     return time.monotonic() - started, told
 

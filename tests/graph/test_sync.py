@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.runner import Status, SyncRequest, run_sync
+from pipeboard_assets.request import SyncRequest
+from pipeboard_assets.runner import Status, run_sync
 from tests.graph.conftest import Account
 
 

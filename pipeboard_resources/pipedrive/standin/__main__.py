@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument(
         "--now", type=datetime.fromisoformat, help="stop the company's clock at this instant (default: it runs)"
     )
+    parser.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started it")
     return run(**vars(parser.parse_args()))
 
 

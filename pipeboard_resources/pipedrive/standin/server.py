@@ -283,6 +283,11 @@ def serve(
         listener.close()
 
 
+def _set_at_end_of_input(stopped: threading.Event) -> None:
+    sys.stdin.read()
+    stopped.set()
+
+
 def run(
     *,
     port: int = 8090,
@@ -292,14 +297,18 @@ def run(
     extra_custom_fields: int = 0,
     latency_seconds: float = 0,
     now: datetime | None = None,
+    until_stdin_closes: bool = False,
 ) -> int:
     """Generate a company and serve it until SIGINT or SIGTERM. Prints one line with URL and key; returns the exit code.
 
-    With `now` the company's clock stands still there, so that the same arguments give the same answers for ever.
+    With `now` the company's clock stands still there, so that the same arguments give the same answers for ever. With
+    `until_stdin_closes` it also ends with whoever holds the other end of a pipe, even one who was killed.
     """
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
+    if until_stdin_closes:
+        threading.Thread(target=_set_at_end_of_input, args=(stopped,), daemon=True).start()
     company = Company.generate(deals=deals, seed=seed, extra_custom_fields=extra_custom_fields, now=now)
     try:
         with serve(company, port=port, api_key=api_key) as server:
