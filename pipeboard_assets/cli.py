@@ -133,9 +133,11 @@ def sync(
     selected: tuple[str, ...], full: bool, first: str | None, last: str | None, allow_mass_delete: bool, as_json: bool
 ) -> int:
     """Bring the tables up to date: what changed since the last sync, or a range of months, or everything."""
-    from pipeboard_assets.request import asked_for
+    from pipeboard_assets.outcome import never_ran
+    from pipeboard_assets.request import ASSETS, asked_for
 
-    with _told_as_json(as_json, _never_ran):
+    assets = ASSETS
+    with _told_as_json(as_json, lambda sentence: never_ran(assets, sentence)):
         settings = _read_settings()
         request = asked_for(
             selected,
@@ -144,22 +146,10 @@ def sync(
             allow_mass_delete=allow_mass_delete,
             history_start=settings.history_start,
         )
+        assets = request.assets
         from pipeboard_assets import syncing
 
         return syncing.sync(settings, request, as_json=as_json)
-
-
-def _never_ran(sentence: str) -> dict[str, Any]:
-    """The contract of `--json` for a sync that could not even start."""
-    return {
-        "run_id": None,
-        "status": "failed",
-        "seconds": 0,
-        "requests": 0,
-        "tokens": 0,
-        "assets": [],
-        "error": sentence,
-    }
 
 
 @main.command()

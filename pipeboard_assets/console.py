@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeboard_assets.runner import AssetOutcome, Status
+from pipeboard_assets.outcome import AssetOutcome, Status
 from pipeboard_io import LoadReport
 
 _ENDLESS = 1000

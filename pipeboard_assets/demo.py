@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from pipeboard_assets.console import say, show_outcomes, show_table
 from pipeboard_assets.environment import servers
+from pipeboard_assets.outcome import Status
 from pipeboard_assets.request import SyncRequest
 from pipeboard_assets.resources import open_warehouse
-from pipeboard_assets.runner import Status
 from pipeboard_assets.syncing import exit_code, perform
 from pipeboard_resources.embedded.errors import EmbeddedServerError
 from pipeboard_resources.settings import Settings

@@ -4,8 +4,6 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import dagster as dg
@@ -17,57 +15,16 @@ from pipeboard_assets.catalog import by_name
 from pipeboard_assets.entity_assets import asset_key
 from pipeboard_assets.failures import STOPPED
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
+from pipeboard_assets.outcome import AssetOutcome, Status
 from pipeboard_assets.request import ASSETS, SyncRequest
 from pipeboard_assets.sync import Mode
 from pipeboard_resources.embedded.processes import is_process
 
 INTERRUPTED = "interrupted; the next sync reads it again"
 
-
 # Tags of a run: which process carries it out.
 HOST = "pipeboard/host"
 PID = "pipeboard/pid"
-
-
-class Status(StrEnum):
-    """How an asset, or the whole run, ended. `stopped`: early and on purpose, to be continued by the next run."""
-
-    SUCCESS = "success"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AssetOutcome:
-    """Rows are counts of records; `rows`: alive in the table afterwards."""
-
-    asset: str
-    status: Status
-    error: str | None = None
-    rows: int = 0
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    deleted: int = 0
-    restored: int = 0
-    rejected: int = 0
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncOutcome:
-    """The contract of `pipeboard sync --json`."""
-
-    run_id: str
-    status: Status
-    seconds: float
-    requests: int
-    tokens: int
-    assets: tuple[AssetOutcome, ...] = field(default_factory=tuple)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def run_sync(
@@ -202,7 +159,8 @@ def _innermost(error: SerializableErrorInfo) -> SerializableErrorInfo:
 def _sentence(error: SerializableErrorInfo) -> str:
     """The message as it was raised: Dagster puts the class before it."""
     head, _, sentence = error.message.strip().partition(": ")
-    return sentence if sentence and head.endswith(error.cls_name or "") else error.message.strip()
+    is_class = error.cls_name is not None and head.endswith(error.cls_name)
+    return sentence if is_class and sentence else error.message.strip()
 
 
 def _figures(events: Sequence[DagsterEvent]) -> dict[str, Any]:
@@ -215,12 +173,3 @@ def _figures(events: Sequence[DagsterEvent]) -> dict[str, Any]:
         name: metadata[name].value for name in ("inserted", "updated", "unchanged", "deleted", "restored", "rejected")
     }
     return {"rows": metadata["dagster/row_count"].value, "seconds": metadata["seconds_total"].value, **counts}
-
-
-def overall(outcomes: Sequence[AssetOutcome]) -> Status:
-    """Failed before stopped: what needs a person is said first. Only all green is green."""
-    statuses = {outcome.status for outcome in outcomes}
-    for status in (Status.FAILED, Status.STOPPED):
-        if status in statuses:
-            return status
-    return Status.SUCCESS if statuses <= {Status.SUCCESS} else Status.FAILED

@@ -10,9 +10,10 @@ from pipeboard_assets.console import progress_display, say, show_outcomes
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.environment import dagster_instance, servers
 from pipeboard_assets.observer import Observer
+from pipeboard_assets.outcome import Status, SyncOutcome, overall
 from pipeboard_assets.request import SyncRequest
 from pipeboard_assets.resources import open_warehouse
-from pipeboard_assets.runner import INTERRUPTED, Status, SyncOutcome, overall, run_sync
+from pipeboard_assets.runner import INTERRUPTED, run_sync
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import PIPEDRIVE_KEY_MISSING, MissingSettingError, Settings
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from pipeboard_resources.pipedrive.errors import KEY_PLACE
+from pipeboard_resources.pipedrive.key import KEY_PLACE, is_sendable
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,8 +76,7 @@ def _redis_url(url: SecretStr) -> SecretStr:
 
 
 def _api_key(key: SecretStr) -> SecretStr:
-    text = key.get_secret_value()
-    if not (text.isascii() and text.isprintable()) or set(text) & set(" \"'"):
+    if not is_sendable(key.get_secret_value()):
         raise ValueError(f"holds characters that no key has; copy it again from Pipedrive: {KEY_PLACE}")
     return key
 

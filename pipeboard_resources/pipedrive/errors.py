@@ -28,6 +28,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pipeboard_resources.pipedrive.key import KEY_PLACE
+
 __all__ = [
     "BadRequestError",
     "BlockedError",
@@ -53,9 +55,6 @@ __all__ = [
     "UnexpectedStatusError",
     "UnsuccessfulPageError",
 ]
-
-# Where a person finds the API key.
-KEY_PLACE = "your name > Company settings > Personal preferences > API"
 
 
 class PipedriveError(Exception):

@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from pipeboard_resources.pipedrive.clock import Clock
 from pipeboard_resources.pipedrive.endpoint import Request
-from pipeboard_resources.pipedrive.errors import KEY_PLACE, BadRequestError, MalformedPageError, NoAnswerError
+from pipeboard_resources.pipedrive.errors import BadRequestError, MalformedPageError, NoAnswerError
+from pipeboard_resources.pipedrive.key import KEY_PLACE, is_sendable
 
 __all__ = ["Answer", "Transport"]
 
@@ -104,9 +105,8 @@ class Transport:
 
 
 def _require_sendable(key: SecretStr) -> None:
-    """A key with a newline would end up in h11's error message; refuse it before anything quotes it."""
-    text = key.get_secret_value()
-    if not text or not text.isascii() or not text.isprintable() or " " in text:
+    """Refuse it before anything quotes it."""
+    if not is_sendable(key.get_secret_value()):
         raise BadRequestError(
             "the account",
             "PIPEDRIVE_API_KEY is empty or holds spaces, quotes or line breaks that no key has",

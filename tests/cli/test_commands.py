@@ -35,6 +35,8 @@ KEYS = {
     "seconds",
 }
 
+OUTCOME_KEYS = {"run_id", "status", "seconds", "requests", "tokens", "assets"}
+
 
 def pipeboard(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command with nothing of the caller's environment but the path."""
@@ -70,7 +72,7 @@ def test_sync_prints_one_json_object_that_keeps_the_contract_and_then_status_doe
     answer = account("sync", "--json")
     outcome = json.loads(answer.stdout)
     assert (answer.returncode, outcome["status"]) == (0, "success")
-    assert outcome.keys() == {"run_id", "status", "seconds", "requests", "tokens", "assets"}
+    assert outcome.keys() == OUTCOME_KEYS
     assert [asset.keys() for asset in outcome["assets"]] == [KEYS] * 9
     state = json.loads(account("status", "--json").stdout)
     rows = {asset["asset"]: asset["rows"] for asset in outcome["assets"]}
@@ -113,8 +115,10 @@ def test_an_unreachable_database_is_one_sentence_that_names_the_setting(account,
 )
 def test_what_makes_no_sense_exits_with_2_before_anything_starts(account, arguments: tuple[str, ...]) -> None:
     answer = account("sync", *arguments, "--json")
-    assert (answer.returncode, json.loads(answer.stdout)["status"]) == (2, "failed")
-    assert json.loads(answer.stdout)["error"] in answer.stderr
+    outcome = json.loads(answer.stdout)
+    assert (answer.returncode, outcome["status"], outcome.keys()) == (2, "failed", OUTCOME_KEYS)
+    (told,) = {asset["error"] for asset in outcome["assets"]}
+    assert told in answer.stderr
 
 
 def test_a_month_that_is_none_exits_with_2(account) -> None:
@@ -173,6 +177,13 @@ def test_a_dagster_home_that_cannot_be_written_is_one_sentence(account, tmp_path
     answer = account("sync", DAGSTER_HOME=str(tmp_path / "file" / "home"))
     assert answer.returncode == 2
     assert "DAGSTER_HOME" in answer.stderr and "Traceback" not in answer.stderr
+
+
+def test_a_demo_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "demo" / "company-born-at").mkdir(parents=True)
+    answer = pipeboard("demo", folder=tmp_path)
+    assert answer.returncode == 1
+    assert "PIPEBOARD_STATE_DIR" in answer.stderr and "Traceback" not in answer.stderr
 
 
 @pytest.mark.parametrize("module", ["pydantic_settings", "pipeboard_io.errors", "dagster"])

@@ -9,8 +9,9 @@ import pytest
 from pydantic import SecretStr
 
 from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.outcome import AssetOutcome
 from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.runner import AssetOutcome, run_sync
+from pipeboard_assets.runner import run_sync
 from pipeboard_io import Warehouse
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import Settings

@@ -7,8 +7,9 @@ import pytest
 from pydantic import SecretStr
 
 from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.outcome import Status
 from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.runner import Status, run_sync
+from pipeboard_assets.runner import run_sync
 from tests.graph.conftest import Account
 
 
