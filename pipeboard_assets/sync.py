@@ -1,16 +1,21 @@
 """One entity, one request: pages -> records -> frames -> Load. Lazy: nothing is read before the loader asks; no Dagster."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.custom_fields import CustomFields, parse_fields, place
 from pipeboard_assets.frames import Framer, reserved_names
 from pipeboard_io import Batch, Load, Reconcile, Warehouse
-from pipeboard_resources.pipedrive.endpoint import Endpoint, Page
+from pipeboard_resources.pipedrive.endpoint import Endpoint
+from pipeboard_resources.pipedrive.errors import TokenBudgetSpent
+from pipeboard_resources.pipedrive.ranges import Progress
 
 if TYPE_CHECKING:  # it loads httpx and redis, which the graph does not need before it runs
     from pipeboard_resources.pipedrive.client import PipedriveClient
@@ -36,6 +41,16 @@ class Window:
 
 FULL = Window(Mode.FULL)
 
+Bounds: TypeAlias = tuple[datetime | None, datetime | None]
+
+# Raise it when a bookmark's meaning changes: loads that broke off before begin anew.
+_BOOKMARK_VERSION = 1
+# A record may show in its new list a moment after its time stamp.
+_MOVES_SHOW_WITHIN = timedelta(seconds=60)
+_LAST_FULL = """
+SELECT max(finished_at) AS finished_at FROM pipeboard.load WHERE entity = %s AND mode = 'full' AND status = 'success'
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -59,6 +74,27 @@ class StaleMetadataError(Exception):
 
 
 @dataclass(slots=True)
+class _Bookmark:
+    """How far the lists of one load are read: kept with the staged rows, so that a load goes on where it broke off."""
+
+    progress: dict[str, Progress] = field(default_factory=dict)
+    newest: dict[str, datetime] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "progress": {name: progress.as_json() for name, progress in self.progress.items()},
+            "newest": {name: newest.isoformat() for name, newest in self.newest.items()},
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        return cls(
+            progress={name: Progress.from_json(each) for name, each in value["progress"].items()},
+            newest={name: datetime.fromisoformat(each) for name, each in value["newest"].items()},
+        )
+
+
+@dataclass(slots=True)
 class EntitySync:
     """Reads one entity for one window. Use once: `load()` gives the Load to hand to the warehouse."""
 
@@ -69,19 +105,23 @@ class EntitySync:
     policy: Policy
     run_id: str | None = None
     page_read: Callable[[str, int], None] | None = None
-    _newest: dict[str, datetime] = field(default_factory=dict)
+    _bookmark: _Bookmark = field(default_factory=_Bookmark)
     _ghosts: set[str] = field(default_factory=set)
 
     def load(self) -> Load:
         """Describe the load. Reads the field metadata now, the records when the frames are drained."""
         framer = Framer(self.entity, self._custom_fields(), now=datetime.now(UTC).replace(microsecond=0))
+        is_incremental = self.entity.is_incremental
+        windows = {endpoint.name: self._bounds(endpoint) for endpoint in self.entity.lists} if is_incremental else {}
         return Load(
             table=framer.table,
-            frames=self._batches(framer),
+            frames=partial(self._batches_by_time, framer, windows) if is_incremental else self._batches(framer),
             reconcile=self._reconcile(),
-            watermarks=self._watermarks if self.entity.is_incremental and self.window.moves_watermark else None,
+            watermarks=self._watermarks if is_incremental and self.window.moves_watermark else None,
             mode=self.window.mode.value,
+            resume_key=self._resume_key(windows) if is_incremental else None,
             run_id=self.run_id,
+            stops=(TokenBudgetSpent,),
         )
 
     def _custom_fields(self, *, bypass_cache: bool = False) -> CustomFields:
@@ -94,32 +134,63 @@ class EntitySync:
         return place(self.entity.name, fields, self.warehouse, reserved_names(self.entity))
 
     def _batches(self, framer: Framer) -> Iterator[Batch]:
+        """Lists that cannot be filtered by time: short ones, read whole."""
         for endpoint in self.entity.lists:
-            for page in self._pages(endpoint):
-                framed = framer.frame(page.records)
-                self._check_metadata(framed.unknown)
-                if framed.newest is not None:
-                    self._newest[endpoint.name] = max(framed.newest, self._newest.get(endpoint.name, framed.newest))
-                if self.page_read is not None:
-                    self.page_read(self.entity.name, len(page.records))
-                yield Batch(framed.frame, framed.rejects)
+            if self.policy.bypass_cache:
+                self.client.forget(endpoint)
+            for page in self.client.pages(endpoint):
+                yield self._batch(framer, endpoint, page.records)
 
-    def _pages(self, endpoint: Endpoint) -> Iterator[Page]:
-        params = dict(self._bounds(endpoint)) if self.entity.is_incremental else {}
-        if self.policy.bypass_cache:
-            self.client.forget(endpoint)
-        return self.client.pages(endpoint, params=params)
+    def _batches_by_time(
+        self, framer: Framer, windows: Mapping[str, Bounds], checkpoint: Mapping[str, Any] | None
+    ) -> Iterator[Batch]:
+        """Each batch carries the bookmark that its rows, once committed, make true."""
+        self._bookmark = _Bookmark() if checkpoint is None else _Bookmark.from_json(checkpoint)
+        for endpoint in self.entity.lists:
+            yield from self._read(framer, endpoint, windows[endpoint.name], endpoint.name)
+        if self.window.mode is Mode.FULL:
+            yield from self._moved_back(framer)
 
-    def _bounds(self, endpoint: Endpoint) -> Iterator[tuple[str, str]]:
-        """`updated_since` (>=) and `updated_until` (<), whole seconds: the API rejects fractions."""
+    def _moved_back(self, framer: Framer) -> Iterator[Batch]:
+        """What moved into a list after it was read, from one that was not yet (an archived deal that is taken up again):
+        seen in neither, it would count as gone."""
+        for endpoint in self.entity.lists[:-1]:
+            newest = self._bookmark.newest.get(endpoint.name)
+            if newest is not None:
+                yield from self._read(framer, endpoint, (newest - _MOVES_SHOW_WITHIN, None), f"{endpoint.name} again")
+
+    def _read(self, framer: Framer, endpoint: Endpoint, bounds: Bounds, name: str) -> Iterator[Batch]:
+        lower, upper = bounds
+        begun = self._bookmark.progress.get(name)
+        for page in self.client.pages_by_time(endpoint, lower=lower, upper=upper, progress=begun):
+            batch = self._batch(framer, endpoint, page.records)
+            self._bookmark.progress[name] = page.progress
+            yield replace(batch, checkpoint=self._bookmark.as_json())
+
+    def _batch(self, framer: Framer, endpoint: Endpoint, records: Sequence[Mapping[str, Any]]) -> Batch:
+        framed = framer.frame(records)
+        self._check_metadata(framed.unknown)
+        if framed.newest is not None:
+            newest = self._bookmark.newest
+            newest[endpoint.name] = max(framed.newest, newest.get(endpoint.name, framed.newest))
+        if self.page_read is not None:
+            self.page_read(self.entity.name, len(records))
+        return Batch(framed.frame, framed.rejects)
+
+    def _bounds(self, endpoint: Endpoint) -> Bounds:
+        """`update_time` from (>=) and until (<)."""
         lower = self.window.lower
         if self.window.mode is Mode.INCREMENTAL:
             watermark = self.warehouse.watermark(endpoint.name)
             lower = watermark - self.policy.overlap if watermark is not None else lower
-        if lower is not None:
-            yield "updated_since", lower.strftime("%Y-%m-%dT%H:%M:%SZ")
-        if self.window.upper is not None:
-            yield "updated_until", self.window.upper.strftime("%Y-%m-%dT%H:%M:%SZ")
+        return lower, self.window.upper
+
+    def _resume_key(self, windows: Mapping[str, Bounds]) -> str:
+        """Same question, same key. Rows staged before the last full sync may be of records that it found gone."""
+        full = self.warehouse.query(_LAST_FULL, [self.entity.name])
+        question = [self.client.account, full, windows, _BOOKMARK_VERSION]
+        digest = hashlib.sha256(json.dumps(question, default=str, sort_keys=True).encode()).hexdigest()
+        return f"{self.entity.name} {self.window.mode} {digest[:16]}"
 
     def _check_metadata(self, unknown: frozenset[str]) -> None:
         """Ask once for each unknown key: is it a new field or option (start again) or a ghost of a removed one (pass)?"""
@@ -139,7 +210,7 @@ class EntitySync:
 
     def _watermarks(self) -> Mapping[str, datetime]:
         """Greatest `update_time` seen, per list; a window that starts after the stored watermark would leave a gap."""
-        return {name: newest for name, newest in self._newest.items() if not self._leaves_gap(name)}
+        return {name: newest for name, newest in self._bookmark.newest.items() if not self._leaves_gap(name)}
 
     def _leaves_gap(self, name: str) -> bool:
         stored = self.warehouse.watermark(name)

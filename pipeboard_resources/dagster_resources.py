@@ -59,6 +59,7 @@ def open_pipedrive(
     options = ClientOptions(
         base_url=settings.pipedrive_base_url,
         page_size=settings.page_size,
+        readers=settings.readers,
         timeout_seconds=settings.request_timeout_seconds,
         token_reserve_percent=settings.token_reserve_percent,
         retry=RetryPolicy(attempts=settings.retry_attempts, total_seconds=settings.retry_total_seconds),

@@ -160,6 +160,9 @@ class Settings(BaseSettings):
         alias="PIPEBOARD_OVERLAP_SECONDS",
         description="How far before the watermark an incremental sync re-reads.",
     )
+    readers: int = Field(
+        4, ge=1, le=32, alias="PIPEBOARD_READERS", description="Requests of one list under way at the same time."
+    )
     page_size: int = Field(
         500, ge=1, le=500, alias="PIPEBOARD_PAGE_SIZE", description="Records per request; the API allows 500."
     )

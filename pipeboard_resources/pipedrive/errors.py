@@ -19,6 +19,7 @@ PipedriveError
 │   ├── UnexpectedStatusError      any other status
 │   ├── RepeatedCursorError        a list that goes round in circles
 │   ├── EndlessListError           a list that offers empty page after empty page
+│   ├── UnsortedPageError          a list that is not in the order that was asked for
 │   └── CircuitOpenError           too many server faults lately: nothing was sent
 ├── SkippableRecordError           one record is bad, the page is good (raised by whoever validates records)
 └── TokenBudgetSpent               not a fault: the day's API tokens are used up, stop and come back
@@ -53,6 +54,7 @@ __all__ = [
     "UnauthorizedError",
     "UnexpectedRedirectError",
     "UnexpectedStatusError",
+    "UnsortedPageError",
     "UnsuccessfulPageError",
 ]
 
@@ -192,6 +194,12 @@ class EndlessListError(FatalPipedriveError):
     """Page after page without a record, each offering another one."""
 
     default_advice = "The list does not end, so it cannot be complete; run it again later."
+
+
+class UnsortedPageError(FatalPipedriveError):
+    """Records out of the order that was asked for: where a range of them ends cannot be told."""
+
+    default_advice = "The list cannot be proved complete; set PIPEBOARD_READERS to 1 and report it with this message."
 
 
 class CircuitOpenError(FatalPipedriveError):
