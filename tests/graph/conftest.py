@@ -20,7 +20,9 @@ from pipeboard_resources.settings import Settings
 class Account:
     """A stand-in company and the database that is kept in step with it; `sync` is one Dagster run in this process."""
 
-    def __init__(self, server: Server, database_url: str, state_dir: Path, redis_url: str | None = None) -> None:
+    def __init__(
+        self, server: Server, database_url: str, state_dir: Path, redis_url: str | None = None, **settings: Any
+    ) -> None:
         self.server = server
         self.company = server.company
         self.settings = Settings(
@@ -31,6 +33,7 @@ class Account:
             redis_url=None if redis_url is None else SecretStr(redis_url),
             state_dir=state_dir,
             history_start="2026-01",
+            **settings,
         )
         self.warehouse = Warehouse(database_url)
         self.warehouse.migrate()
