@@ -119,18 +119,40 @@ def _month(_context: click.Context, _parameter: click.Parameter, value: str | No
     return value
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+_WHAT_TO_SYNC = (
+    click.option(
+        "--select", "selected", multiple=True, metavar="ASSET", help="Only these; repeat, or separate by commas."
+    ),
+    click.option("--full", is_flag=True, help="Read everything again and mark what is gone."),
+    click.option("--from", "first", callback=_month, metavar="YYYY-MM", help="First month of a backfill."),
+    click.option("--to", "last", callback=_month, metavar="YYYY-MM", help="Last month of a backfill."),
+    _as_json,
+)
+
+
+def _what_to_sync(function: Callable[P, R]) -> Callable[P, R]:
+    """The options that `sync` and `plan` share."""
+    for option in reversed(_WHAT_TO_SYNC):
+        function = option(function)
+    return function
+
+
 @main.command()
-@click.option("--select", "selected", multiple=True, metavar="ASSET", help="Only these; repeat, or separate by commas.")
-@click.option("--full", is_flag=True, help="Read everything again and mark what is gone.")
-@click.option("--from", "first", callback=_month, metavar="YYYY-MM", help="First month of a backfill.")
-@click.option("--to", "last", callback=_month, metavar="YYYY-MM", help="Last month of a backfill.")
+@_what_to_sync
+@click.option("--retry-rejected", is_flag=True, help="Read again only the records of which something was rejected.")
 @click.option(
     "--allow-mass-delete", is_flag=True, help="Let a full sync mark more rows deleted than the setting allows."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
 @_command
 def sync(
-    selected: tuple[str, ...], full: bool, first: str | None, last: str | None, allow_mass_delete: bool, as_json: bool
+    selected: tuple[str, ...],
+    full: bool,
+    first: str | None,
+    last: str | None,
+    as_json: bool,
+    retry_rejected: bool,
+    allow_mass_delete: bool,
 ) -> int:
     """Bring the tables up to date: what changed since the last sync, or a range of months, or everything."""
     from pipeboard_assets.outcome import never_ran
@@ -144,6 +166,7 @@ def sync(
             full=full,
             months=(first, last),
             allow_mass_delete=allow_mass_delete,
+            retry_rejected=retry_rejected,
             history_start=settings.history_start,
         )
         assets = request.assets
@@ -153,7 +176,22 @@ def sync(
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else on stdout.")
+@_what_to_sync
+@_command
+def plan(selected: tuple[str, ...], full: bool, first: str | None, last: str | None, as_json: bool) -> int:
+    """Tell what a sync would change in the schema and ask of the API. Changes no table."""
+    from pipeboard_assets.request import asked_for
+
+    with _told_as_json(as_json, lambda sentence: {"ddl": [], "requests": None, "tokens": None, "error": sentence}):
+        settings = _read_settings()
+        request = asked_for(selected, full=full, months=(first, last), history_start=settings.history_start)
+        from pipeboard_assets import plan as planning
+
+        return planning.plan(settings, request, as_json=as_json)
+
+
+@main.command()
+@_as_json
 @_command
 def status(as_json: bool) -> int:
     """Rows, watermarks, freshness and rejected records of every table."""

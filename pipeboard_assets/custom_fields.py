@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeboard_assets import shapes
 from pipeboard_assets.shapes import Shape
-from pipeboard_io import Column, SourceField, Warehouse
+from pipeboard_io import Column, ColumnAssignment, SourceField, Warehouse
 
 _SCALARS: Mapping[str, Shape] = {
     "varchar": shapes.TEXT,
@@ -107,7 +107,18 @@ def source_fields(fields: Sequence[FieldMetadata]) -> list[SourceField]:
 
 def place(entity: str, fields: Sequence[FieldMetadata], warehouse: Warehouse, reserved: frozenset[str]) -> CustomFields:
     """Give every field its columns, the same for ever; `reserved` are the base columns of the table."""
-    found = warehouse.assign_columns(entity, source_fields(fields), reserved=reserved).fields
+    return _placed(fields, warehouse.assign_columns(entity, source_fields(fields), reserved=reserved))
+
+
+def preview(
+    entity: str, fields: Sequence[FieldMetadata], warehouse: Warehouse, reserved: frozenset[str]
+) -> CustomFields:
+    """The columns that `place` would give, without giving them."""
+    return _placed(fields, warehouse.preview_columns(entity, source_fields(fields), reserved=reserved))
+
+
+def _placed(fields: Sequence[FieldMetadata], assignment: ColumnAssignment) -> CustomFields:
+    found = assignment.fields
     return CustomFields(
         placed=tuple(
             CustomColumns(m.field_code, shape_of(m.field_type, found[m.field_code].labels), found[m.field_code].columns)

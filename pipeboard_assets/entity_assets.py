@@ -1,6 +1,7 @@
 """An entity of the catalogue as a software-defined asset, and the single loop that makes them all."""
 
 import warnings
+from datetime import UTC, datetime
 from typing import Literal
 
 import dagster as dg
@@ -8,10 +9,11 @@ import dagster as dg
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.failures import as_dagster_failure
+from pipeboard_assets.forecast import Forecaster
 from pipeboard_assets.frames import base_attributes
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM, main_bi_load
 from pipeboard_assets.observer import Observer
-from pipeboard_assets.sync import FULL, EntitySync, Mode, Policy, Window
+from pipeboard_assets.sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
 from pipeboard_resources.settings import Settings
 
 OWNER = "team:data"
@@ -20,7 +22,7 @@ OWNER = "team:data"
 class SyncConfig(dg.Config):
     """How to run an entity. `auto`: the current month reads what changed, every month together read everything."""
 
-    mode: Literal["auto", "incremental", "backfill", "full"] = "auto"
+    mode: Literal["auto", "incremental", "backfill", "full", "rejected"] = "auto"
     allow_mass_delete: bool = False
 
 
@@ -59,28 +61,34 @@ def build_entity_asset(
     )
     def entity_asset(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.Output:  # type: ignore[type-arg]
         observer.display.started(entity.name)
+        warehouse = context.resources.warehouse
         sync = EntitySync(
             entity=entity,
             window=window_of(context, partitions, config.mode) if entity.is_incremental else FULL,
             client=context.resources.pipedrive,
-            warehouse=context.resources.warehouse,
+            warehouse=warehouse,
             policy=policy_of(settings, config, is_retry=context.retry_number > 0),
             run_id=context.run.run_id,
             page_read=observer.display.page_read,
         )
+        forecaster = Forecaster(
+            warehouse=warehouse, now=datetime.now(UTC), overlap=settings.overlap, page_size=settings.page_size
+        )
         with as_dagster_failure():
-            return dg.Output(sync.load())
+            expected = forecaster.of(entity, sync.window)
+            context.log.info(str(expected))
+            return dg.Output(sync.load(), metadata=expected.metadata)
 
     return entity_asset
 
 
 def policy_of(settings: Settings, config: SyncConfig, *, is_retry: bool) -> Policy:
-    """A full sync and a retry trust no cache: the first is asked for to be sure, the second follows a failure."""
+    """A full sync and retries trust no cache: the first is asked for to be sure, the others follow a failure."""
     return Policy(
         overlap=settings.overlap,
         max_delete_percent=settings.max_delete_percent,
         allow_mass_delete=config.allow_mass_delete,
-        bypass_cache=is_retry or config.mode == "full",
+        bypass_cache=is_retry or config.mode in (Mode.FULL, Mode.REJECTED),
     )
 
 
@@ -90,6 +98,8 @@ def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartition
     All months together are everything; the current month alone is what changed since the watermark; any other month or
     range, or the current month in a backfill, is read whole. The first month is open to the past.
     """
+    if mode == Mode.REJECTED:
+        return REJECTED
     if mode == Mode.FULL or not (context.has_partition_key or context.has_partition_key_range):
         return FULL
     known, asked = partitions.get_partition_keys(), context.partition_key_range

@@ -22,6 +22,7 @@ class SyncRequest:
     first: str | None = None
     last: str | None = None
     allow_mass_delete: bool = False
+    retry_rejected: bool = False
     without_history: frozenset[str] = frozenset()
 
 
@@ -30,7 +31,8 @@ def asked_for(
     *,
     full: bool,
     months: tuple[str | None, str | None],
-    allow_mass_delete: bool,
+    allow_mass_delete: bool = False,
+    retry_rejected: bool = False,
     history_start: str,
 ) -> SyncRequest:
     """The request behind the options. Raises click.UsageError when they contradict each other."""
@@ -48,7 +50,16 @@ def asked_for(
         raise click.UsageError("--allow-mass-delete goes with --full, which is what marks rows deleted")
     if full and first:
         raise click.UsageError("--full reads everything; leave out --from and --to")
-    return SyncRequest(assets=assets, full=full, first=first, last=last, allow_mass_delete=allow_mass_delete)
+    if retry_rejected and (full or first):
+        raise click.UsageError("--retry-rejected reads the rejected records only; leave out --full, --from and --to")
+    return SyncRequest(
+        assets=assets,
+        full=full,
+        first=first,
+        last=last,
+        allow_mass_delete=allow_mass_delete,
+        retry_rejected=retry_rejected,
+    )
 
 
 def _check_months(first: str | None, last: str | None, assets: Sequence[str], history_start: str) -> None:

@@ -70,6 +70,8 @@ def _run_config(request: SyncRequest) -> dict[str, Any]:
 
 
 def _mode(name: str, request: SyncRequest) -> str:
+    if request.retry_rejected:
+        return Mode.REJECTED.value
     if request.full or name in request.without_history:
         return Mode.FULL.value
     return Mode.BACKFILL.value if request.first else Mode.INCREMENTAL.value

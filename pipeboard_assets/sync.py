@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pipeboard_assets.catalog.entity import Entity
@@ -22,11 +23,13 @@ if TYPE_CHECKING:  # it loads httpx and redis, which the graph does not need bef
 
 
 class Mode(StrEnum):
-    """What a sync reads: everything (and reconciles), what changed since the watermark, or a range of `update_time`."""
+    """What a sync reads: everything (and reconciles), what changed since the watermark, a range of `update_time`, or the
+    records of which something was rejected."""
 
     FULL = "full"
     INCREMENTAL = "incremental"
     BACKFILL = "backfill"
+    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Window:
 
 
 FULL = Window(Mode.FULL)
+REJECTED = Window(Mode.REJECTED, moves_watermark=False)
 
 Bounds: TypeAlias = tuple[datetime | None, datetime | None]
 
@@ -47,6 +51,12 @@ Bounds: TypeAlias = tuple[datetime | None, datetime | None]
 _BOOKMARK_VERSION = 1
 # A record may show in its new list a moment after its time stamp.
 _MOVES_SHOW_WITHIN = timedelta(seconds=60)
+# What `ids` takes at once (pipedrive-api.md 3.1).
+_IDS_A_REQUEST = 100
+_REJECTED = r"""
+SELECT DISTINCT record_key::bigint AS id FROM pipeboard.rejected_record
+WHERE entity = %s AND resolved_at IS NULL AND record_key ~ '^[0-9]{1,18}$' ORDER BY id
+"""
 _LAST_FULL = """
 SELECT max(finished_at) AS finished_at FROM pipeboard.load WHERE entity = %s AND mode = 'full' AND status = 'success'
 """
@@ -111,17 +121,22 @@ class EntitySync:
     def load(self) -> Load:
         """Describe the load. Reads the field metadata now, the records when the frames are drained."""
         framer = Framer(self.entity, self._custom_fields(), now=datetime.now(UTC).replace(microsecond=0))
-        is_incremental = self.entity.is_incremental
-        windows = {endpoint.name: self._bounds(endpoint) for endpoint in self.entity.lists} if is_incremental else {}
-        return Load(
+        load = Load(
             table=framer.table,
-            frames=partial(self._batches_by_time, framer, windows) if is_incremental else self._batches(framer),
+            frames=self._batches_by_id(framer) if self.window.mode is Mode.REJECTED else self._batches(framer),
             reconcile=self._reconcile(),
-            watermarks=self._watermarks if is_incremental and self.window.moves_watermark else None,
             mode=self.window.mode.value,
-            resume_key=self._resume_key(windows) if is_incremental else None,
             run_id=self.run_id,
             stops=(TokenBudgetSpent,),
+        )
+        if not self.entity.is_incremental or self.window.mode is Mode.REJECTED:
+            return load
+        windows = {endpoint.name: self._bounds(endpoint) for endpoint in self.entity.lists}
+        return replace(
+            load,
+            frames=partial(self._batches_by_time, framer, windows),
+            watermarks=self._watermarks if self.window.moves_watermark else None,
+            resume_key=self._resume_key(windows),
         )
 
     def _custom_fields(self, *, bypass_cache: bool = False) -> CustomFields:
@@ -139,6 +154,14 @@ class EntitySync:
             if self.policy.bypass_cache:
                 self.client.forget(endpoint)
             for page in self.client.pages(endpoint):
+                yield self._batch(framer, endpoint, page.records)
+
+    def _batches_by_id(self, framer: Framer) -> Iterator[Batch]:
+        """Read again, not taken from the reject table: the record may have changed or gone since."""
+        rejected = [str(row["id"]) for row in self.warehouse.query(_REJECTED, [self.entity.name])]
+        some = [",".join(rejected[at : at + _IDS_A_REQUEST]) for at in range(0, len(rejected), _IDS_A_REQUEST)]
+        for endpoint, ids in product(self.entity.lists, some):
+            for page in self.client.pages(endpoint, params={"ids": ids}):
                 yield self._batch(framer, endpoint, page.records)
 
     def _batches_by_time(

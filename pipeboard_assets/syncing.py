@@ -9,6 +9,7 @@ from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.console import progress_display, say, show_outcomes
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.environment import dagster_instance, servers
+from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.outcome import Status, SyncOutcome, overall
 from pipeboard_assets.request import SyncRequest
@@ -30,7 +31,7 @@ def sync(settings: Settings, request: SyncRequest, *, as_json: bool) -> int:
         click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
     else:
         show_outcomes(outcome.assets)
-        say(_summary(outcome))
+        say(_summary(outcome) if outcome.assets else "Nothing is rejected.")
     return exit_code(outcome)
 
 
@@ -48,7 +49,12 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
         progress_display(len(request.assets)) as display,
     ):
         observer = Observer(display)
-        asked = replace(request, without_history=without_history(warehouse, request))
+        if request.retry_rejected:
+            asked = replace(request, assets=with_rejects(warehouse, request))
+        else:
+            asked = replace(request, without_history=without_history(warehouse, request))
+        if not asked.assets:
+            return SyncOutcome(run_id="", status=Status.SUCCESS, seconds=0.0, requests=0, tokens=0)
         run_id, seconds, assets = run_sync(build_defs(settings, observer=observer), instance, asked)
     return SyncOutcome(
         run_id=run_id,
@@ -69,6 +75,14 @@ def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str
         "SELECT DISTINCT entity FROM pipeboard.load WHERE status = 'success' AND mode = 'full'"
     )
     return frozenset(wanted) - {row["entity"] for row in read_whole}
+
+
+def with_rejects(warehouse: Warehouse, request: SyncRequest) -> tuple[str, ...]:
+    """Those of the selected assets of which something is rejected, and the mart if one of them feeds it."""
+    rows = warehouse.query("SELECT DISTINCT entity FROM pipeboard.rejected_record WHERE resolved_at IS NULL")
+    rejected = {row["entity"] for row in rows}
+    feeds_mart = bool(rejected & set(request.assets) & set(UPSTREAM))
+    return tuple(name for name in request.assets if name in rejected or (name == MAIN_BI.name and feeds_mart))
 
 
 def _summary(outcome: SyncOutcome) -> str:

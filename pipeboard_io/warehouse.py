@@ -123,6 +123,20 @@ class Warehouse:
                 entity=entity, fields=fields, reserved=reserved, budget=self._budget,
             )  # fmt: skip
 
+    def preview_columns(
+        self, entity: str, fields: Sequence[SourceField], *, reserved: Collection[str]
+    ) -> ColumnAssignment:
+        """What `assign_columns` would return now; nothing of it is kept."""
+        with (
+            self._state_connection() as connection,
+            translated(f"Previewing columns of {entity}"),
+            connection.transaction(force_rollback=True),
+        ):
+            return dictionary.assign_columns(
+                connection, self._state, self._timeouts,
+                entity=entity, fields=fields, reserved=reserved, budget=self._budget,
+            )  # fmt: skip
+
     def read(self, table: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """A table ("schema.name") as a frame; `columns` picks some of them."""
         return self.scan(table).select(*columns).collect() if columns is not None else self.scan(table).collect()

@@ -14,7 +14,7 @@ class Entity:
 
     `lists` are read together (deals live in two); `fields` lists the custom fields; `references` maps a column to the
     entity whose id it holds, and makes that entity upstream; `also_after` names upstream entities that no id column
-    tells; `deleted_when`: a record with any of these values is gone at the source. Defaults are what most entities want.
+    tells; `second_list_when` is the flag that is true in records of the second list; `deleted_when`: a record with any of these values is gone at the source. Defaults are what most entities want.
     Raises ValueError when a declaration contradicts itself.
     """
 
@@ -27,6 +27,7 @@ class Entity:
     references: Mapping[str, str] = field(default_factory=dict)
     also_after: tuple[str, ...] = ()
     fields: Endpoint | None = None
+    second_list_when: str = ""
     deleted_when: Mapping[str, object] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     warn_after: timedelta = timedelta(hours=4)
@@ -34,7 +35,8 @@ class Entity:
 
     def __post_init__(self) -> None:
         attributes = self.record.model_fields
-        for name in (*self.indexes, *self.references, *self.required, *self.deleted_when):
+        flags = (self.second_list_when,) if len(self.lists) > 1 else ()
+        for name in (*flags, *self.indexes, *self.references, *self.required, *self.deleted_when):
             if name not in attributes:
                 raise ValueError(f"entity {self.name}: {name!r} is no attribute of {self.record.__name__}")
         if len({endpoint.is_filterable_by_time for endpoint in self.lists}) != 1:
