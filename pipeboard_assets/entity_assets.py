@@ -76,7 +76,7 @@ def build_entity_asset(
         )
         with as_dagster_failure():
             expected = forecaster.of(entity, sync.window)
-            context.log.info(str(expected))
+            context.log.info("forecast: %s", expected)
             return dg.Output(sync.load(), metadata=expected.metadata)
 
     return entity_asset
