@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from pipeboard_assets.failures import as_dagster_failure
+from pipeboard_assets.month_counts import count_months
 from pipeboard_assets.observer import Observer
 from pipeboard_io import Load, LoadReport, Warehouse
 from pipeboard_io.io_manager import PostgresIOManager
@@ -59,6 +60,22 @@ class ReportingIOManager(PostgresIOManager):
         manager._warehouse = warehouse
         manager._observer = observer
         return manager
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        super().handle_output(context, obj)
+        if context.has_asset_partitions:
+            self._count_partitions(context)
+
+    def _count_partitions(self, context: dg.OutputContext) -> None:
+        """Each month with its own rows; Dagster would show the whole table's for every one."""
+        first = context.asset_partitions_def.get_first_partition_key()
+        assert first is not None
+        with as_dagster_failure():
+            counts = count_months(
+                self.warehouse(), context.asset_key.path[-1], context.asset_partition_keys, first=first
+            )
+        for month, rows in counts.items():
+            context.step_context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=month)
 
     def publish(self, load: Load) -> LoadReport:
         with as_dagster_failure():

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 from psycopg import sql
@@ -30,6 +31,7 @@ STAGE_VERSION = 2
 # How long rows wait for a load that would continue, and for one of which nobody can say whether it still runs.
 RESUMABLE_DAYS = 7
 UNKNOWN_OWNER_DAYS = 1
+SECONDS_TO_LEAVE = 2.0
 
 
 @dataclass(slots=True)
@@ -116,7 +118,7 @@ def _continued(connection: Connection, state: State, table: Table, load_id: str,
     if row is None:
         return None
     name, shape, *_, state_value, is_owned = row
-    if is_owned:
+    if is_owned and not _left_by_its_owner(connection, state, resume_key):
         raise ResumeError(
             f"loading {table} cannot continue {resume_key!r}: another load is staging under the same key right now. "
             "Wait for it, or end its process",
@@ -148,6 +150,17 @@ def _continued(connection: Connection, state: State, table: Table, load_id: str,
         state=state_value,
         is_resumed=True,
     )
+
+
+def _left_by_its_owner(connection: Connection, state: State, resume_key: str) -> bool:
+    """Whether the load that staged is over after all: its backend outlives a connection that was closed just now."""
+    query = state.compose(f"SELECT {_IS_OWNED} FROM {{checkpoint}} WHERE resume_key = %s")
+    deadline = monotonic() + SECONDS_TO_LEAVE
+    while monotonic() < deadline:
+        connection.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.02)")
+        if not scalar(connection, query, [resume_key]):
+            return True
+    return False
 
 
 def _exists(connection: Connection, state: State, name: str) -> bool:

@@ -138,3 +138,16 @@ def test_a_run_that_ends_before_its_first_step_says_why(fresh_account: Account) 
     assert {outcome.status for outcome in outcomes} == {Status.FAILED}
     (told,) = {outcome.error for outcome in outcomes}
     assert told is not None and told.startswith("Cannot connect to PostgreSQL: no server answers")
+
+
+def test_every_month_is_marked_with_its_own_number_of_rows(fresh_account: Account) -> None:
+    with dg.instance_for_test() as instance:
+        request = SyncRequest(assets=("deals",), first="2026-01", last="2026-11")
+        run_sync(build_defs(fresh_account.settings), instance, request)
+        events = instance.fetch_materializations(dg.AssetKey(["pipedrive", "deals"]), limit=100).records
+        told = {event.partition_key: event.asset_materialization.metadata for event in events}
+    truth = [record["update_time"] or "" for record in fresh_account.company.truth("deals")]
+    months = {f"2026-{month:02}-01" for month in range(1, 12)}
+    expected = {month: sum(time[:7] == month[:7] for time in truth) for month in months}
+    expected["2026-01-01"] += sum(time < "2026-01" for time in truth)
+    assert {month: figures["dagster/partition_row_count"].value for month, figures in told.items()} == expected
