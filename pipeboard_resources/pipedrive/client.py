@@ -147,7 +147,7 @@ class PipedriveClient:
     ) -> Iterator[RangePage]:
         """Every record with lower <= update_time < upper, read side by side: in no order, some of them more than once.
 
-        Without both bounds records that have no update_time come too. An end without an exception means complete; after
+        Without `lower` records that have no update_time come too, and some beyond `upper`. An end without an exception means complete; after
         an interruption pass the `progress` of the last page that was kept: only pages under way are asked for again.
         Raises the tree of errors.py.
         """

@@ -169,8 +169,8 @@ class _Reading:
 class RangePlan:
     """Give each answer to `complete`, ask `next_task` for more until `is_finished`. Not thread-safe: one owner.
 
-    `lower` and `upper` are seconds since 1970 (>= and <), None is open; `is_settled`: nothing is added to the window any
-    more. `progress` continues an earlier read of the same window.
+    `lower` and `upper` are seconds since 1970 (>= and <), None is open: without `lower`, records that have no update_time
+    are met too, and some beyond `upper`. `is_settled`: nothing is added to the window any more. `progress` continues an earlier read of the same window.
     """
 
     def __init__(
@@ -186,7 +186,9 @@ class RangePlan:
     ) -> None:
         self._endpoint = endpoint
         self._page_size = page_size
-        self._window = Range(lower, upper)
+        # No lower bound means everything older too, and `updated_until` would shut out what has no update_time.
+        self._window = Range(lower, None if lower is None else upper, end=upper if lower is None else None)
+        self._upper = upper
         self._is_settled = is_settled
         self._readers = readers
         self._next_id = 0
@@ -234,12 +236,12 @@ class RangePlan:
     def _after_first(self, first: _Reading) -> None:
         if first.is_at_natural_end:
             self._finish()
-        elif self._is_settled or self._readers == 1:
+        elif self._window.end is None and (self._is_settled or self._readers == 1):
             self._phase = Phase.RANGES
-            first.range = replace(first.range, end=self._window.until if self._readers > 1 else None)
+            first.range = replace(first.range, end=self._upper if self._readers > 1 else None)
         else:
             self._phase = Phase.PROBE
-            self._probe = self._reading(self._window, is_descending=True)
+            self._probe = self._reading(replace(self._window, end=None), is_descending=True)
 
     def _after_probe(self, probe: _Reading, page: Page, *, is_only_page: bool) -> None:
         oldest = probe.range.position
@@ -250,9 +252,12 @@ class RangePlan:
         if oldest is None:
             return  # no record has one: the first range goes on to the natural end
         self._density_at_top = probe.density_here
-        first.range = replace(first.range, end=oldest + 1)  # the page may hold only a part of its oldest second
-        if not (is_only_page and first.range.is_past_end):  # else two pages are everything, with nothing between them
-            self._rest_from = max(_newest(page) - VISIBILITY_SECONDS, self._window.since or _BEGINNING)
+        end = oldest + 1  # the page may hold only a part of its oldest second
+        first.range = replace(first.range, end=end if self._upper is None else min(end, self._upper))
+        is_everything = is_only_page and first.range.is_past_end  # two pages, with nothing between them
+        begin = max(_newest(page) - VISIBILITY_SECONDS, self._window.since or _BEGINNING)
+        if not (self._is_settled or is_everything or (self._upper is not None and begin >= self._upper)):
+            self._rest_from = begin
         if first.range.is_past_end:
             self._leave(first)
 
@@ -273,7 +278,7 @@ class RangePlan:
             self._finish()
         else:
             self._phase = Phase.REST
-            self._begin(Range(self._rest_from, self._window.until))
+            self._begin(Range(self._rest_from, self._upper))
             self._rest_from = None
 
     def _finish(self) -> None:

@@ -70,6 +70,17 @@ def test_a_window_meets_what_lies_in_it(records, lower, width, is_settled, luck)
     assert outcome.seen == {i: t for i, t in records.items() if t is not None and lower <= t < lower + width}
 
 
+@given(lists, st.booleans(), st.integers(START, START + 5_000_000), st.integers(1, 4), st.booleans(), luck_of)
+@settings(max_examples=300, deadline=None)
+def test_a_window_that_is_open_to_the_past_meets_who_has_no_time_as_well(
+    records, nulls_first, upper, readers, is_settled, luck
+):
+    model = ModelList(records, SIZE, nulls_first)
+    plan = plan_of(upper=upper, is_settled=is_settled, readers=readers)
+    outcome = simulate(model, plan, readers=readers, luck=luck)
+    assert {i: t for i, t in records.items() if t is None or t < upper}.items() <= outcome.seen.items()
+
+
 @given(lists, st.booleans(), st.integers(1, 30), luck_of)
 @settings(max_examples=200, deadline=None)
 def test_an_interrupted_read_goes_on_from_its_checkpoint(records, nulls_first, stop_after, luck):
