@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import count
 
+import pytest
 import stamina
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -10,9 +11,10 @@ from hypothesis.stateful import run_state_machine_as_test
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.company_life import CompanyLife, World
 
-LIVES = 200
+LIVES = 30
 
 
+@pytest.mark.timeout(900)
 def test_whatever_happens_a_successful_sync_is_right_and_a_failed_one_changed_nothing(
     standin_factory: Callable[..., Server], database_url: str
 ) -> None:
