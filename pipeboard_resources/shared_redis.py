@@ -18,7 +18,8 @@ __all__ = ["SharedRedis"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-TROUBLE = (redis.RedisError, OSError, ValueError, TypeError, LookupError)  # the last three: answers that are rubbish
+RUBBISH = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)  # what reading an answer then raises
+TROUBLE = (redis.RedisError, OSError, *RUBBISH)
 
 
 class SharedRedis:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -73,17 +74,16 @@ class _Storage(pybreaker.CircuitBreakerStorage):
     @property
     def opened_at(self) -> datetime | None:
         """pybreaker compares this with the machine's clock, so our clock's distance is counted back from that."""
-        elapsed = self._clock.now() - self.opened_at_seconds
-        return datetime.now(UTC) - timedelta(seconds=min(max(elapsed, 0.0), 1e9))
+        return datetime.now(UTC) - timedelta(seconds=min(self.seconds_since_opened, 1e9))
 
     @opened_at.setter
     def opened_at(self, moment: datetime) -> None:
         self._write("opened_at", str(self._clock.now()))
 
     @property
-    def opened_at_seconds(self) -> float:
-        """When the circuit opened, on our clock; long ago when it never did."""
-        return _number(self.read(), "opened_at")
+    def seconds_since_opened(self) -> float:
+        """Distance rather than difference: another machine's clock may run a little ahead, and rubbish far."""
+        return abs(self._clock.now() - _number(self.read(), "opened_at"))
 
     def read(self) -> Mapping[str, str]:
         """All fields."""
@@ -157,8 +157,12 @@ class Breaker:
             if is_fault or is_trial or self._storage.counter or self.state != pybreaker.STATE_CLOSED:
                 self._tell(is_fault)
         finally:
-            if is_trial:
-                self._trial.release()
+            self.give_back(is_trial=is_trial)
+
+    def give_back(self, *, is_trial: bool) -> None:
+        """The request was cancelled, so it tells nothing; if it was the trial, another one may be it."""
+        if is_trial:
+            self._trial.release()
 
     def _tell(self, is_fault: bool) -> None:
         before = self.state
@@ -172,13 +176,13 @@ class Breaker:
 
     def _is_closed(self, request: Request) -> bool:
         state = self.state
-        if state == pybreaker.STATE_OPEN and self._clock.now() < self._storage.opened_at_seconds + OPEN_SECONDS:
+        if state == pybreaker.STATE_OPEN and self._storage.seconds_since_opened < OPEN_SECONDS:
             raise self._open_error(request)
         return state == pybreaker.STATE_CLOSED
 
     def _open_error(self, request: Request) -> CircuitOpenError:
-        retry_at = max(self._storage.opened_at_seconds + OPEN_SECONDS, self._clock.now())
-        return CircuitOpenError(request.endpoint, page=request.page, retry_at=at(retry_at))
+        seconds_left = max(0.0, OPEN_SECONDS - self._storage.seconds_since_opened)
+        return CircuitOpenError(request.endpoint, page=request.page, retry_at=at(self._clock.now() + seconds_left))
 
 
 def _succeed() -> None:
@@ -195,6 +199,7 @@ def _text(raw: bytes | str) -> str:
 
 def _number(fields: Mapping[str, str], name: str) -> float:
     try:
-        return float(fields.get(name, "0"))
+        number = float(fields.get(name, "0"))
     except ValueError:  # not ours: as if it were not there
         return 0.0
+    return number if math.isfinite(number) else 0.0

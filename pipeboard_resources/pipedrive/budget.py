@@ -119,22 +119,22 @@ class TokenLedger:
         self._shared.attempt(write, None)
 
     def _charge_shared(self, tokens: int) -> None:
-        if self._shared is None:
-            return
-        left = self._shared.attempt(lambda server: int(server.hincrby(self._key, "left", -tokens)), None)
-        if left is not None:
-            self._left = max(0, left)
+        """For the others to see. An entry that went meanwhile stays away: a charge alone would read as a debt."""
+        if self._shared is not None:
+            self._shared.attempt(
+                lambda server: server.hexists(self._key, "left") and server.hincrby(self._key, "left", -tokens), None
+            )
 
     def _read_shared(self) -> int | None:
-        if self._shared is None:
+        published = None if self._shared is None else self._shared.attempt(self._published, None)
+        if published is None:
             return None
-        names = ("seen_at", "left", "limit")
-        values = self._shared.attempt(lambda server: server.hmget(self._key, *names), None)
-        try:
-            seen_at, left, limit = (float(value or "missing") for value in values or ())
-        except ValueError:  # nothing there, or not ours: no figure at all is the safe answer
+        seen_at, left, limit = published
+        if not abs(self._clock.now() - seen_at) < SECONDS_A_COUNT_IS_TRUSTED:
             return None
-        if self._clock.now() - seen_at >= SECONDS_A_COUNT_IS_TRUSTED:
-            return None
-        self._seen_at, self.limit = seen_at, int(limit) or self.limit
-        return int(left)
+        self._seen_at, self.limit = seen_at, limit or self.limit
+        return left
+
+    def _published(self, server: redis.Redis) -> tuple[float, int, int] | None:
+        seen_at, left, limit = server.hmget(self._key, "seen_at", "left", "limit")
+        return None if seen_at is None or left is None else (float(seen_at), int(left), int(limit or 0))

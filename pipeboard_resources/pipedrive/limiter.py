@@ -19,7 +19,8 @@ SMALLEST_PLAN_LIMIT = 20  # Lite; assumed until the first answer says otherwise
 # Pipedrive counts when a request arrives, we when it leaves: a first request that also opens its TLS connection arrives
 # later than its successors do, so the window here is longer by what that may take.
 WINDOW_MILLISECONDS = 2000 + 250
-LEAK_EVERY = 64  # entries that left the window are swept after so many requests
+SWEEP_EVERY = 64  # entries that left the window are swept out of Redis after so many requests
+SECONDS_IN_REDIS = 3600
 
 
 class BurstLimiter:
@@ -38,7 +39,7 @@ class BurstLimiter:
         self._own = InMemoryBucket([Rate(SMALLEST_PLAN_LIMIT, WINDOW_MILLISECONDS)])
         self._common: RedisBucket | None = None
         self._held_until = 0.0
-        self._count = 0
+        self._shared_count = 0
         self.limit = SMALLEST_PLAN_LIMIT
 
     def acquire(self, cancel: threading.Event | None = None) -> float:
@@ -57,8 +58,7 @@ class BurstLimiter:
         with self._lock:
             self._held_until = max(self._held_until, until)
         if self._shared is not None:
-            milliseconds = max(1, int(seconds * 1000))
-            self._shared.attempt(lambda server: bool(server.set(self._hold_key, str(until), px=milliseconds)), False)
+            self._shared.attempt(lambda server: self._extend_shared_hold(server, until), None)
 
     def observe(self, rates: RateHeaders) -> None:
         """Learn the plan's limit, and whether others use the same key: their requests fill our window, too."""
@@ -78,50 +78,64 @@ class BurstLimiter:
         logger.info("Pipedrive allows %d requests per two seconds", limit)
 
     def _hold_left(self) -> float:
-        now = self._clock.now()
-        own = self._held_until - now
+        own = self._held_until - self._clock.now()
         if self._shared is None:
             return max(0.0, own)
-        return max(0.0, own, self._shared.attempt(lambda server: float(server.get(self._hold_key) or 0) - now, 0.0))
+        return max(0.0, own, self._shared.attempt(self._shared_hold_left, 0.0))
+
+    def _shared_hold_left(self, server: redis.Redis) -> float:
+        left = float(server.get(self._hold_key) or 0) - self._clock.now()
+        if not left < SECONDS_IN_REDIS:
+            raise ValueError("nobody is told to wait for so long")
+        return left
+
+    def _extend_shared_hold(self, server: redis.Redis, until: float) -> None:
+        left = until - self._clock.now()
+        if left > self._shared_hold_left(server):
+            server.set(self._hold_key, str(until), px=max(1, int(left * 1000)))
 
     def _take(self) -> float:
-        """Seconds until there is room; 0 means that a place was taken. Redis in trouble: this process counts alone."""
+        """Seconds until there is room; 0 means that a place was taken.
+
+        This process also counts by itself: it stays within the limit while Redis comes and goes, and learns of others.
+        """
         if self._shared is not None:
-            seconds = self._shared.attempt(self._take_shared, None)
-            if seconds is not None:
+            seconds = self._shared.attempt(self._take_shared, 0.0)
+            if seconds > 0:
                 return seconds
         with self._lock:
-            self._sweep(self._own, int(self._clock.monotonic() * 1000))
-            return _put(self._own, int(self._clock.monotonic() * 1000))
+            now = self._own_now()
+            self._own.leak(now)
+            return _put(self._own, now)
 
-    def _take_shared(self, server: redis.Redis) -> float | None:
-        now = int(self._clock.now() * 1000)
+    def _take_shared(self, server: redis.Redis) -> float:
         with self._lock:
+            now = int(self._clock.now() * 1000)
             bucket, self._common = self._common or self._join(server), None  # forgotten, should this call fail
-            self._sweep(bucket, now)
             seconds = _put(bucket, now)
+            if self._shared_count % SWEEP_EVERY == 0:
+                bucket.leak(now)
+                server.expire(self._key, SECONDS_IN_REDIS)
+            self._shared_count += 1
             self._common = bucket
         return seconds
 
     def _join(self, server: redis.Redis) -> RedisBucket:
         bucket = RedisBucket.init([Rate(self.limit, WINDOW_MILLISECONDS)], server, self._key)
-        server.expire(self._key, 3600)
         assert isinstance(bucket, RedisBucket)
         return bucket
-
-    def _sweep(self, bucket: AbstractBucket, now: int) -> None:
-        self._count += 1
-        if self._count % LEAK_EVERY == 0:
-            bucket.leak(now)
 
     def _make_room_for_others(self, used: int) -> None:
         """`used` of the window are gone by the server's count; what is not ours is somebody else's."""
         with self._lock:
-            now = int(self._clock.monotonic() * 1000)
+            now = self._own_now()
             self._own.leak(now)
             strangers = used - self._own.count()
-            if strangers > 0 and self._common is None:
+            if strangers > 0:
                 self._own.put(RateItem("others", now, weight=strangers))
+
+    def _own_now(self) -> int:
+        return int(self._clock.monotonic() * 1000)
 
 
 def _put(bucket: AbstractBucket, now: int) -> float:
@@ -130,5 +144,6 @@ def _put(bucket: AbstractBucket, now: int) -> float:
     if bucket.put(item):
         return 0.0
     wait = bucket.waiting(item)
-    assert isinstance(wait, int)
-    return max(1, wait) / 1000
+    if not isinstance(wait, int):
+        raise TypeError("a wait that is no number")
+    return min(max(1, wait), WINDOW_MILLISECONDS) / 1000  # an entry of a clock that runs ahead would ask for more

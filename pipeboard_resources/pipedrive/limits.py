@@ -20,10 +20,16 @@ __all__ = ["Limits", "Permit", "PlanLimits"]
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """A request may leave; `is_trial` marks the one that tries a circuit that was open."""
+    """A request may leave; `is_trial` marks the one that tries a circuit that was open. How a request ends tells nothing
+    of the server once `cancel` is set."""
 
     waited_seconds: float
     is_trial: bool
+    cancel: threading.Event | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.cancel is not None and self.cancel.is_set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,8 @@ class Limits:
         return PlanLimits(self.limiter.limit, ledger.limit, ledger.tokens_left, ledger.reserve)
 
     def admit(self, request: Request, *, patience_seconds: float, cancel: threading.Event | None) -> Permit:
-        """Wait until the request may leave. Raises CircuitOpenError, TokenBudgetSpent, BlockedError: nothing is sent."""
+        """Wait until the request may leave. Raises CircuitOpenError, TokenBudgetSpent, BlockedError, and
+        NoAnswerError when `cancel` is set meanwhile: nothing is sent."""
         if self._blocked is not None:
             raise errors.BlockedError(request.endpoint, self._blocked.seen, page=request.page, status=403)
         self.ledger.admit(request)
@@ -64,7 +71,11 @@ class Limits:
         except errors.CircuitOpenError:
             self.ledger.settle(request, None, is_charged=False)
             raise
-        return Permit(self.limiter.acquire(cancel), is_trial)
+        permit = Permit(self.limiter.acquire(cancel), is_trial, cancel)
+        if permit.is_cancelled:
+            self.record(request, permit, None, None)
+            raise errors.NoAnswerError(request.endpoint, "cancelled before it was sent", page=request.page)
+        return permit
 
     def record(
         self, request: Request, permit: Permit, answer: Answer | None, error: errors.PipedriveError | None
@@ -79,6 +90,9 @@ class Limits:
             self.ledger.refuse(error)
         if isinstance(error, errors.BlockedError):
             self._blocked = error
-        is_fault = answer is None or isinstance(error, errors.ServerError)
-        self.breaker.record(is_fault=is_fault, is_trial=permit.is_trial)
+        if answer is None and permit.is_cancelled:
+            self.breaker.give_back(is_trial=permit.is_trial)
+        else:
+            is_fault = answer is None or isinstance(error, errors.ServerError)
+            self.breaker.record(is_fault=is_fault, is_trial=permit.is_trial)
         return request.tokens if is_charged else 0
