@@ -6,10 +6,12 @@ import hashlib
 import logging
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
 import pybreaker
+import redis
+from redis.client import Pipeline
 
 from pipeboard_resources.pipedrive.clock import Clock, at
 from pipeboard_resources.pipedrive.endpoint import Request
@@ -96,17 +98,23 @@ class _Storage(pybreaker.CircuitBreakerStorage):
 
     def _write(self, field: str, value: str) -> None:
         self._own[field] = value
-        if self._shared is not None:
-            self._shared.attempt(
-                lambda server: server.hset(self._key, field, value) >= 0 and server.expire(self._key, SECONDS_IN_REDIS),
-                None,
-            )
+        self._share(lambda batch: batch.hset(self._key, field, value))
 
     def _add(self, field: str) -> None:
-        own = str(int(_number(self._own, field)) + 1)
-        self._own[field] = own
-        if self._shared is not None:
-            self._shared.attempt(lambda server: server.hincrby(self._key, field, 1), None)
+        self._own[field] = str(int(_number(self._own, field)) + 1)
+        self._share(lambda batch: batch.hincrby(self._key, field, 1))
+
+    def _share(self, change: Callable[[Pipeline], object]) -> None:
+        if self._shared is None:
+            return
+
+        def write(server: redis.Redis) -> None:
+            with server.pipeline(transaction=False) as batch:
+                change(batch)
+                batch.expire(self._key, SECONDS_IN_REDIS)
+                batch.execute()
+
+        self._shared.attempt(write, None)
 
 
 class Breaker:
