@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import zlib
 from collections.abc import Mapping
@@ -18,7 +19,10 @@ from pipeboard_resources.shared_redis import SharedRedis
 
 __all__ = ["CacheKey", "CacheUsage", "ResponseCache"]
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "pipeboard:cache:1:"  # the number changes with the layout of an entry
+BROKEN = (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, ArithmeticError, RecursionError)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
@@ -48,7 +52,7 @@ class CacheUsage:
 
 
 class _Entry(msgspec.Struct, array_like=True):
-    """What lies in Redis, compressed. It names its own key and end, so that a Redis that lost a TTL cannot serve it."""
+    """What lies in Redis, compressed. It names its own key and end, so that a Redis that lost a TTL, or a TTL of before, cannot serve it."""
 
     key: str
     expires_at: float
@@ -67,6 +71,7 @@ class ResponseCache:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._usage = CacheUsage()
+        self._has_warned = False
 
     @property
     def usage(self) -> CacheUsage:
@@ -116,12 +121,20 @@ class ResponseCache:
             raise TypeError("a cache entry is not bytes")
         try:
             entry = _DECODER.decode(zlib.decompress(packed))
-        except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError):
-            server.delete(key.text)  # somebody else's bytes, or an older layout: make room for a good one
-            self._count(errors=1)
+        except BROKEN:  # somebody else's bytes, or an older layout: make room for a good one
+            server.delete(key.text)
+            self._tell_broken()
             return None
-        is_fresh = entry.key == key.text and self._clock.now() < entry.expires_at
+        now = self._clock.now()
+        is_fresh = entry.key == key.text and now < entry.expires_at <= now + self._ttl_seconds[key.group]
         return entry.records if is_fresh else None
+
+    def _tell_broken(self) -> None:
+        self._count(errors=1)
+        with self._lock:
+            is_first, self._has_warned = not self._has_warned, True
+        if is_first:
+            logger.warning("An entry of the cache in Redis is unreadable; it was dropped and Pipedrive is asked again")
 
     def _count(self, *, hits: int = 0, misses: int = 0, errors: int = 0) -> None:
         with self._lock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
@@ -33,6 +33,8 @@ def decode_json(body: bytes) -> object:
         raise BodyNotJsonError(f"invalid UTF-8 at byte {error.start} of {len(body)}") from None
     except RecursionError:
         raise BodyNotJsonError(f"JSON nested too deeply in {len(body)} bytes") from None
+    except InvalidOperation:
+        raise BodyNotJsonError(f"a number beyond all bounds in {len(body)} bytes") from None
     except msgspec.DecodeError as error:
         repaired = _HALF_EMOJI.sub(_whole_or_replacement, body)
         if repaired != body:

@@ -48,6 +48,7 @@ def test_a_whole_number_of_any_size_is_exact():
         (b'{"a": NaN}', "broken JSON"),
         (b'"\xff"', "invalid UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
+        (b"[1e99999999999999999999]", "a number beyond all bounds"),
     ],
 )
 def test_a_body_that_is_not_one_json_value_is_refused(body, looks_like):
