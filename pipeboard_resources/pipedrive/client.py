@@ -87,7 +87,7 @@ class PipedriveClient:
         self._meter = UsageMeter()
 
     def __repr__(self) -> str:
-        return f"PipedriveClient({self._transport.base_url!r})"
+        return f"PipedriveClient({self.options.base_url!r})"
 
     def __enter__(self) -> Self:
         return self

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from pipeboard_resources.pipedrive.clock import Clock
 from pipeboard_resources.pipedrive.endpoint import Request
-from pipeboard_resources.pipedrive.errors import BadRequestError, MalformedPageError, NoAnswerError
+from pipeboard_resources.pipedrive.errors import BadRequestError, MalformedPageError, NoAnswerError, PipedriveError
 from pipeboard_resources.pipedrive.key import KEY_PLACE, is_sendable
 
 __all__ = ["Answer", "Transport"]
@@ -73,25 +73,30 @@ class Transport:
 
         Raises NoAnswerError, MalformedPageError (a body that does not decompress), BadRequestError.
         """
-        endpoint, page = request.endpoint, request.page
         try:
             with self._http.stream("GET", self.base_url + request.path, params=dict(request.params)) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 return Answer(response.status_code, headers, self._read(response, cancel))
-        except (httpx.TimeoutException, _TooSlowError) as error:
-            name = type(error).__name__.strip("_")
-            raise NoAnswerError(endpoint, f"{name} after {self._timeout_seconds:g} s", page=page) from None
-        except httpx.DecodingError:
-            seen = "a compressed body that does not decompress"
-            raise MalformedPageError(endpoint, seen, page=page, status=200) from None
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise BadRequestError(endpoint, str(error), page=page, advice="Check PIPEDRIVE_BASE_URL.") from None
-        except httpx.TransportError as error:
-            raise NoAnswerError(endpoint, f"{type(error).__name__}: {error}", page=page) from None
+        except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError, _TooSlowError) as seen:
+            error = self._error_for(seen, request)
+        # Not inside the handler: the frames of `seen` hold the key, and some programs log a context with its locals.
+        raise error
 
     def close(self) -> None:
         """Close the pool."""
         self._http.close()
+
+    def _error_for(self, seen: Exception, request: Request) -> PipedriveError:
+        endpoint, page = request.endpoint, request.page
+        if isinstance(seen, httpx.TimeoutException | _TooSlowError):
+            name = type(seen).__name__.strip("_")
+            return NoAnswerError(endpoint, f"{name} after {self._timeout_seconds:g} s", page=page)
+        if isinstance(seen, httpx.DecodingError):
+            broken = "a compressed body that does not decompress"
+            return MalformedPageError(endpoint, broken, page=page, status=200)
+        if isinstance(seen, httpx.UnsupportedProtocol | httpx.InvalidURL):
+            return BadRequestError(endpoint, str(seen), page=page, advice="Check PIPEDRIVE_BASE_URL.")
+        return NoAnswerError(endpoint, f"{type(seen).__name__}: {seen}", page=page)
 
     def _read(self, response: httpx.Response, cancel: threading.Event | None) -> bytes:
         """httpx's timeout starts anew with every byte; a body that drips would never end without a deadline."""
@@ -116,9 +121,13 @@ def _require_sendable(key: SecretStr) -> None:
 
 def _quiet_libraries() -> None:
     """hpack writes every header with its value at DEBUG, the key included; stamina repeats what the client logs."""
-    logger = logging.getLogger("hpack")
-    logger.setLevel(max(logging.WARNING, logger.level))
+    for name in ("hpack.hpack", "hpack.table"):
+        logging.getLogger(name).addFilter(_is_no_detail)  # a level could be set back by the next configuration
     stamina.instrumentation.set_on_retry_hooks([])
+
+
+def _is_no_detail(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG
 
 
 def _is_loopback(url: str) -> bool:
