@@ -96,7 +96,7 @@ class Transport:
             return MalformedPageError(endpoint, broken, page=page, status=200)
         if isinstance(seen, httpx.UnsupportedProtocol | httpx.InvalidURL):
             return BadRequestError(endpoint, str(seen), page=page, advice="Check PIPEDRIVE_BASE_URL.")
-        return NoAnswerError(endpoint, f"{type(seen).__name__}: {seen}", page=page)
+        return NoAnswerError(endpoint, f"{type(seen).__name__}: {str(seen).rstrip('.')}", page=page)
 
     def _read(self, response: httpx.Response, cancel: threading.Event | None) -> bytes:
         """httpx's timeout starts anew with every byte; a body that drips would never end without a deadline."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from pydantic import SecretStr
+
+from tests.fixtures.listening import listening
 
 _COMMAND = re.compile(rb"\*\d+\r\n\$")
 ANSWERS = [
@@ -34,33 +35,10 @@ ANSWERS = [
 @contextmanager
 def answering(answer: bytes | None) -> Iterator[SecretStr]:
     """The URL of a server that gives everybody the same answer to everything; b"" hangs up, None keeps silent."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=_serve, args=[listener, answer], daemon=True)
-    thread.start()
-    try:
-        yield SecretStr(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
-    finally:
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread, which close alone does not
-        listener.close()
-        thread.join(timeout=5)
 
+    def connect(client: socket.socket) -> None:
+        while answer != b"" and (sent := client.recv(65536)):
+            client.sendall((answer or b"") * len(_COMMAND.findall(sent)))
 
-def _serve(listener: socket.socket, answer: bytes | None) -> None:
-    silent = []
-    with suppress(OSError):
-        while True:
-            client, _ = listener.accept()
-            if answer is None:
-                silent.append(client)
-            else:
-                threading.Thread(target=_answer, args=[client, answer], daemon=True).start()
-    for client in silent:
-        client.close()
-
-
-def _answer(client: socket.socket, answer: bytes) -> None:
-    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with client, suppress(OSError):
-        while answer and (sent := client.recv(65536)):
-            client.sendall(answer * len(_COMMAND.findall(sent)))
+    with listening(connect) as port:
+        yield SecretStr(f"redis://127.0.0.1:{port}/0")

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit, urlunsplit
 
+from tests.fixtures.listening import listening
+
 # Frontend messages that end a request: Query, Sync, CopyDone, CopyFail.
 _REQUEST_ENDS = b"QScf"
 
@@ -15,38 +17,17 @@ class Proxy:
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.requests = 0
         self.break_at = 0
-
-    @property
-    def port(self) -> int:
-        return int(self._listener.getsockname()[1])
 
     def reset(self, *, break_at: int = 0) -> None:
         with self._lock:
             self.requests, self.break_at = 0, break_at
 
-    def serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                thread = threading.Thread(target=self._connect, args=[client], daemon=True)
-                thread.start()
-                self._threads.append(thread)
-
-    def close(self) -> None:
-        # shutdown wakes the accepting thread, which close alone does not.
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _connect(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._upstream) as server:
-            for each in (client, server):
-                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def connect(self, client: socket.socket) -> None:
+        with socket.create_connection(self._upstream) as server:
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             is_broken = threading.Event()
             answers = threading.Thread(target=self._answers, args=[server, client, is_broken], daemon=True)
             answers.start()
@@ -110,11 +91,6 @@ def proxied(url: str) -> Iterator[tuple[Proxy, str]]:
     """A proxy before the server of the URL, and the URL that goes through it."""
     parts = urlsplit(url)
     proxy = Proxy(parts.hostname or "127.0.0.1", parts.port or 5432)
-    thread = threading.Thread(target=proxy.serve, daemon=True)
-    thread.start()
-    try:
-        netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}"
+    with listening(proxy.connect) as port:
+        netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{port}"
         yield proxy, urlunsplit(parts._replace(netloc=netloc))
-    finally:
-        proxy.close()
-        thread.join(timeout=5)
