@@ -136,12 +136,15 @@ class _Reading:
         self.range = replace(self.range, cursor=page.cursor)
 
     def _times(self, page: Page) -> list[int]:
-        """Seconds of the records that have one and were not on the page before, in order.
+        """Seconds of the records that have one and had not come yet, on this page or the one before, in order.
 
         A range with an end is left where that second is met: unless the list is sorted as asked, that would be too early.
         """
-        fresh = [record for record in page.records if record.get("id") not in self._last_page]
-        self._last_page = {record.get("id") for record in page.records}
+        first = {record.get("id"): record for record in reversed(page.records)}
+        fresh = [
+            each for each in page.records if each is first[each.get("id")] and each.get("id") not in self._last_page
+        ]
+        self._last_page = set(first)
         times = [second for record in fresh if (second := second_of(record.get("update_time"))) is not None]
         met = times if self.range.position is None else [self.range.position, *times]
         needs_order = self.is_descending or self.range.end is not None
