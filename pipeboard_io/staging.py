@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from threading import Lock
+from threading import Condition
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,8 +28,8 @@ from pipeboard_io.load import Batch, Reject
 from pipeboard_io.state import State
 from pipeboard_io.table import DELETED_AT, Table
 
-# Pieces waiting for the sender may take this much memory before the caller has to wait.
-_WAITING_BYTES = 2 * PIECE_BYTES
+# The caller makes the next piece only while less than this waits, so that two pieces are at hand: one sent, one waiting.
+_WAITING_BYTES = PIECE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Stager:
         self._encoder = Encoder(table)
         self._last_key: Any = None
         self._waiting: deque[Piece] = deque()
-        self._lock = Lock()
+        self._turn = Condition()
         self._is_sending = False
         self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pipeboard_io")
         self._sent: Future[None] | None = None
@@ -129,16 +129,19 @@ class Stager:
         self._bytes += len(csv)
         first, self._next_order = self._next_order, self._next_order + frame.height
         piece = Piece(csv, frame, first, self._next_order, self._bytes, rejects, checkpoint)
-        with self._lock:
+        with self._turn:
             self._waiting.append(piece)
-            is_full = sum(len(waiting.csv) for waiting in self._waiting) > _WAITING_BYTES
             must_start = not self._is_sending
             self._is_sending = True
         if must_start:
             self._raise_failure()
             self._sent = self._sender.submit(self._send_waiting)
-        elif is_full or (self._sent is not None and self._sent.done()):
-            self._raise_failure()
+        with self._turn:
+            # Until the sender takes them, not until it has sent them: the server would wait for the next piece.
+            self._turn.wait_for(self._has_room)
+
+    def _has_room(self) -> bool:
+        return not self._is_sending or sum(len(piece.csv) for piece in self._waiting) < _WAITING_BYTES
 
     def _raise_failure(self) -> None:
         """Waits for the sender and raises what it met."""
@@ -153,19 +156,26 @@ class Stager:
             self._raise_failure()
 
     def _take_waiting(self) -> list[Piece]:
-        with self._lock:
+        with self._turn:
             pieces, self._waiting = list(self._waiting), deque()
             self._is_sending = bool(pieces)
+            self._turn.notify()
         return pieces
 
     def _send_waiting(self) -> None:
-        with translated(f"Staging rows of {self._table}"):
-            while pieces := self._take_waiting():
-                try:
-                    self._send(pieces)
-                except (psycopg.DataError, pg.ProgramLimitExceeded, pg.StatementTooComplex):
-                    # Some value is not what its column's type wants; the server only says that of the first one.
-                    self._send([self._mended(piece) for piece in pieces])
+        try:
+            with translated(f"Staging rows of {self._table}"):
+                while pieces := self._take_waiting():
+                    try:
+                        self._send(pieces)
+                    except (psycopg.DataError, pg.ProgramLimitExceeded, pg.StatementTooComplex):
+                        # Some value is not what its column's type wants; the server only says that of the first one.
+                        self._send([self._mended(piece) for piece in pieces])
+        except BaseException:
+            with self._turn:
+                self._is_sending = False
+                self._turn.notify()
+            raise
 
     def _send(self, pieces: Sequence[Piece]) -> None:
         stage = self._stage
