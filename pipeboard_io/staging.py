@@ -34,9 +34,9 @@ _WAITING_BYTES = PIECE_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of a batch: CSV and the frame it came from; the batch's last piece brings rejects and checkpoint."""
+    """Part of a batch: lines for COPY and the frame it came from; the batch's last piece brings rejects and checkpoint."""
 
-    csv: bytes
+    lines: bytes
     frame: pl.DataFrame
     first_order: int
     next_order: int
@@ -67,9 +67,7 @@ class Stager:
         self._next_order = stage.next_order
         self._bytes = stage.bytes
         columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in stage_columns(table))
-        self._copy = state.compose(
-            "COPY {stage} ({columns}) FROM STDIN (FORMAT csv)", stage=state.name(stage.name), columns=columns
-        )
+        self._copy = state.compose("COPY {stage} ({columns}) FROM STDIN", stage=state.name(stage.name), columns=columns)
 
     def __enter__(self) -> Self:
         return self
@@ -125,10 +123,10 @@ class Stager:
     def _put(
         self, frame: pl.DataFrame, *, rejects: Sequence[Reject] = (), checkpoint: Mapping[str, Any] | None = None
     ) -> None:
-        csv = self._encoder.encode(frame, first_order=self._next_order) if frame.height else b""
-        self._bytes += len(csv)
+        lines = self._encoder.encode(frame, first_order=self._next_order) if frame.height else b""
+        self._bytes += len(lines)
         first, self._next_order = self._next_order, self._next_order + frame.height
-        piece = Piece(csv, frame, first, self._next_order, self._bytes, rejects, checkpoint)
+        piece = Piece(lines, frame, first, self._next_order, self._bytes, rejects, checkpoint)
         with self._turn:
             self._waiting.append(piece)
             must_start = not self._is_sending
@@ -141,7 +139,7 @@ class Stager:
             self._turn.wait_for(self._has_room)
 
     def _has_room(self) -> bool:
-        return not self._is_sending or sum(len(piece.csv) for piece in self._waiting) < _WAITING_BYTES
+        return not self._is_sending or sum(len(piece.lines) for piece in self._waiting) < _WAITING_BYTES
 
     def _raise_failure(self) -> None:
         """Waits for the sender and raises what it met."""
@@ -185,17 +183,17 @@ class Stager:
         with transaction(self._connection, self._timeouts, durable=False) as connection:
             with connection.cursor().copy(self._copy) as copy:
                 for piece in pieces:
-                    copy.write(piece.csv)
+                    copy.write(piece.lines)
             if found := [reject for piece in pieces for reject in piece.rejects]:
                 rejects.stage(connection, self._state, stage.name, found)
             checkpoints.advance(connection, self._state, stage, last_checkpoint)
 
     def _mended(self, piece: Piece) -> Piece:
         """The piece without the values that PostgreSQL refuses; each becomes a reject of its own."""
-        if not piece.csv:
+        if not piece.lines:
             return piece
         with transaction(self._connection, self._timeouts, durable=False) as connection:
-            found = misfits(connection, self._state, self._table, self._stage.name, piece.csv)
+            found = misfits(connection, self._state, self._table, self._stage.name, piece.lines)
         frame, kept = piece.frame, pl.Series([True]).new_from_index(0, piece.frame.height)
         mended_rejects, readable = list(piece.rejects), self._encoder.readable(frame)
         for column, rows in found.items():
@@ -211,8 +209,8 @@ class Stager:
             else:
                 frame = frame.with_columns(pl.when(spoilt).then(None).otherwise(pl.col(column)).alias(column))
         frame = frame.filter(kept)
-        csv = self._encoder.encode(frame, first_order=piece.first_order) if frame.height else b""
-        return replace(piece, csv=csv, frame=frame, rejects=tuple(mended_rejects))
+        lines = self._encoder.encode(frame, first_order=piece.first_order) if frame.height else b""
+        return replace(piece, lines=lines, frame=frame, rejects=tuple(mended_rejects))
 
     def _reject(self, row: Mapping[str, Any], column: str | None, reason: str) -> Reject:
         return Reject(rejects.key_of(self._table, row), column, reason, raw_text(row))
