@@ -3,20 +3,23 @@
 Unchanged rows are found by an anti-join and never touched: no row version, no WAL, no bloat (an upsert would lock each).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import sql
 
 from pipeboard_io.checkpoints import Stage
-from pipeboard_io.connection import Connection
+from pipeboard_io.connection import Connection, scalar
 from pipeboard_io.copy import ORDER
 from pipeboard_io.load import ABSENT, REASON
 from pipeboard_io.state import State
 from pipeboard_io.table import DELETED_AT, SYNCED_AT, Table
 
 NEW, CHANGED, RESTORED, DELETED, OUTDATED = "n", "c", "r", "d", "o"
+# pg_stats.correlation is 1 for a table that lies in the order of the column. Below this, lookups would jump about.
+_IN_ORDER = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,37 @@ def publish_rows(connection: Connection, target: Target, *, was_empty: bool) -> 
     """Writes what changed; returns the number of staged rows of each kind (NEW, CHANGED, RESTORED, DELETED, OUTDATED)."""
     if was_empty:
         return {NEW: connection.execute(_insertion(target)).rowcount}
-    connection.execute(_changed_keys(target))
+    with _walking_the_key(connection, target):
+        connection.execute(_changed_keys(target))
     rows = connection.execute(target.compose("SELECT kind, count(*) FROM {changes} GROUP BY kind")).fetchall()
     counts = {str(kind): int(count) for kind, count in rows}
     if sum(count for kind, count in counts.items() if kind != OUTDATED):
         connection.execute(_upsert(target))
     return counts
+
+
+@contextmanager
+def _walking_the_key(connection: Connection, target: Target) -> Iterator[None]:
+    """Where both sides lie in the order of the key, looks stored rows up instead of hashing them: half the time.
+
+    A hash of a million wide rows goes through temporary files. The planner cannot know that the lookups follow the order.
+    """
+    if not target.stage.is_ascending or not _lies_in_order(connection, target):
+        yield
+        return
+    connection.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+    yield
+    connection.execute("SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT")
+
+
+def _lies_in_order(connection: Connection, target: Target) -> bool:
+    """Whether the table's rows lie by their key; a table without statistics was filled moments ago, as the stage was."""
+    correlation = scalar(
+        connection,
+        "SELECT correlation FROM pg_catalog.pg_stats WHERE schemaname = %s AND tablename = %s AND attname = %s",
+        [target.table.schema, target.table.name, target.table.primary_key[0]],
+    )
+    return correlation is None or correlation > _IN_ORDER
 
 
 def drop_changes(connection: Connection, target: Target) -> None:
