@@ -18,6 +18,12 @@ setup: ## Make .venv from requirements.lock; does nothing when it is up to date
 test: setup ## Every test, on real servers that start by themselves (ARGS="-k redis" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-system: ## Install Debian's PgBouncer, for the tests that are skipped without it
+	@test -x /usr/sbin/pgbouncer || { \
+		as=$$([ "$$(id -u)" = 0 ] || command -v sudo); \
+		$$as apt-get -qq update && $$as apt-get -qq install --no-install-recommends pgbouncer >/dev/null; \
+	} || echo "PgBouncer was not installed: its tests will be skipped"
+
 check: setup ## Lint, format, types, import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -37,6 +43,6 @@ lock: setup ## Write requirements.lock from pyproject.toml (ARGS=--upgrade for n
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: bench check demo format help lock setup test ui
+.PHONY: bench check demo format help lock setup test test-system ui

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from pipeboard_assets import instance_storage
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.console import show_finding
 from pipeboard_assets.environment import dagster_home, prepare_dagster_home, servers
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_io import WarehouseError
-from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
+from pipeboard_resources.dagster_resources import open_database_url, open_pipedrive, open_redis
 from pipeboard_resources.embedded import EmbeddedServerError
 from pipeboard_resources.pipedrive.client import PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Endpoint
@@ -89,6 +90,16 @@ def _postgres(settings: Settings, told: list[str]) -> Iterator[Finding]:
     grant = f'GRANT CREATE ON DATABASE "{row["name"]}" TO "{row["role"]}"'
     may = row["may_create"] or row["schemas"] == 3
     yield Finding("schemas", may, "may be created" if may else "the role may not create schemas", "" if may else grant)
+    yield _run_history(settings)
+
+
+def _run_history(settings: Settings) -> Finding:
+    """Tables load through PgBouncer in transaction mode; Dagster's own do not."""
+    try:
+        with open_database_url(settings) as url, instance_storage.connect(url):
+            return Finding("run history", True, f"Dagster's schema {instance_storage.SCHEMA}")
+    except WarehouseError as error:
+        return Finding("run history", False, str(error))
 
 
 def _redis(settings: Settings, told: list[str]) -> Iterator[Finding]:

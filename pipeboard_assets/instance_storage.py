@@ -15,8 +15,8 @@ import psycopg
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
-from pipeboard_io.connection import Timeouts, connector
-from pipeboard_io.errors import DatabaseUrlError, translated
+from pipeboard_io.connection import Connection, Timeouts, connector, scalar
+from pipeboard_io.errors import POOLED, DatabaseUrlError, translated
 from pipeboard_io.state import create_schema
 from pipeboard_resources.dagster_resources import open_database_url
 from pipeboard_resources.settings import Settings
@@ -61,10 +61,22 @@ def storage_url(database_url: str) -> str:
     return f"postgresql+psycopg2://{rest}{joint}options={quote(_OPTIONS)}"
 
 
+def connect(database_url: str) -> Connection:
+    """A connection such as Dagster's. Raises WarehouseError, also where a pooler keeps its settings from the server.
+
+    Without them Dagster would make its tables in whatever schema comes first.
+    """
+    connection = connector(storage_url(database_url), Timeouts())()
+    if scalar(connection, "SHOW search_path") == SCHEMA:
+        return connection
+    connection.close()
+    raise DatabaseUrlError(f"Cannot connect to PostgreSQL for Dagster: {POOLED}.")
+
+
 def _create_schema(url: str) -> None:
     """Several processes of Dagster start side by side: whoever comes second finds it made. Raises WarehouseError."""
     with (
-        connector(url, Timeouts())() as connection,
+        connect(url) as connection,
         translated(f"Creating the schema {SCHEMA}"),
         suppress(psycopg.errors.DuplicateSchema, psycopg.errors.UniqueViolation),
     ):

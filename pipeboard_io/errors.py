@@ -114,8 +114,13 @@ class MassDeleteError(LoadError):
 
 RETRIABLE = (DatabaseUnavailableError, ResourceError, TableBlockedError)
 
+POOLED = (
+    "a pooler such as PgBouncer stands there and keeps settings of this connection from the server: give the address of "
+    "the server itself"
+)
 # libpq reports failures to connect as text only (no SQLSTATE reaches the client before 3.2's connection object does).
 _CONNECT_PATTERNS: tuple[tuple[re.Pattern[str], type[WarehouseError], str], ...] = (
+    (re.compile("unsupported startup parameter"), DatabaseUrlError, POOLED),
     (
         re.compile(r"connection option|invalid (integer|port|sslmode|URI)", re.IGNORECASE),
         DatabaseUrlError,
