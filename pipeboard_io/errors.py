@@ -13,7 +13,7 @@ WarehouseError
     ├── SchemaDriftError          the table in the database cannot be made to fit
     ├── TableBlockedError         somebody's query holds a lock for too long    (worth a retry)
     ├── StatementTimeoutError     a statement ran for too long
-    ├── ResumeError               staged rows and checkpoint do not belong together, or are in use
+    ├── ResumeError               staged rows and checkpoint do not belong together, or are in use (worth a retry)
     ├── ConstraintError           the table refuses a row
     └── MassDeleteError           a reconciliation would delete too much
 """
@@ -112,7 +112,8 @@ class MassDeleteError(LoadError):
         self.ids = tuple(ids)
 
 
-RETRIABLE = (DatabaseUnavailableError, ResourceError, TableBlockedError)
+# ResumeError: behind a lost connection the server may take its old session for a living load for a while.
+RETRIABLE = (DatabaseUnavailableError, ResourceError, TableBlockedError, ResumeError)
 
 POOLED = (
     "a pooler such as PgBouncer stands there and keeps settings of this connection from the server: give the address of "

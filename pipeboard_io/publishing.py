@@ -104,13 +104,13 @@ def _walking_the_key(connection: Connection, target: Target) -> Iterator[None]:
 
 
 def _lies_in_order(connection: Connection, target: Target) -> bool:
-    """Whether the table's rows lie by their key; a table without statistics was filled moments ago, as the stage was."""
-    correlation = scalar(
-        connection,
-        "SELECT correlation FROM pg_catalog.pg_stats WHERE schemaname = %s AND tablename = %s AND attname = %s",
-        [target.table.schema, target.table.name, target.table.primary_key[0]],
-    )
-    return correlation is None or correlation > _IN_ORDER
+    """Whether the table's rows lie by their key; one without statistics was filled moments ago, as the stage was."""
+    query = """SELECT c.relkind = 'r' AND coalesce(s.correlation, 1) > %s FROM pg_catalog.pg_class c
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_catalog.pg_stats s
+               ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = %s AND NOT s.inherited
+               WHERE n.nspname = %s AND c.relname = %s"""
+    table = target.table
+    return bool(scalar(connection, query, [_IN_ORDER, table.primary_key[0], table.schema, table.name]))
 
 
 def drop_changes(connection: Connection, target: Target) -> None:

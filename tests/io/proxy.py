@@ -33,7 +33,7 @@ class Proxy:
             answers.start()
             with suppress(OSError):
                 self._requests(client, server, is_broken)
-            # The server gets to finish what it was sent, then its end closes as well.
+            # The server gets to finish what it was sent and ends its session; only then does the client hear of the end.
             with suppress(OSError):
                 server.shutdown(socket.SHUT_WR)
             answers.join(timeout=10)
@@ -44,7 +44,6 @@ class Proxy:
             if message[:1] in _REQUEST_ENDS and self._is_last():
                 is_broken.set()
                 server.sendall(message)
-                client.shutdown(socket.SHUT_RDWR)
                 return
             server.sendall(message)
 

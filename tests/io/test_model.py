@@ -1,6 +1,7 @@
 """Random tables, loads, splits and evolutions against a plain Python model of what the table must hold."""
 
 import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeboard_io import Column, ColumnType, Load, Reconcile, Table, Warehouse
+from pipeboard_io import Batch, Column, ColumnType, Load, Reconcile, Table, Warehouse
 from tests.io.observer import Observer
 
 ABSENT = object()
@@ -129,7 +130,25 @@ def one_load(draw: st.DrawFn, declared: dict[str, ColumnType]) -> dict[str, Any]
             ([replace(r, values=r.values | dict.fromkeys(out, ABSENT)) for r in rows], out) for rows, out in frames
         ],
         "is_complete": draw(st.sampled_from([False, False, True])),
+        "breaks_at": draw(st.none() | st.integers(0, len(frames))),
     }
+
+
+class BrokenSourceError(Exception):
+    """What ends a source before its end here."""
+
+
+def source(frames: list[pl.DataFrame], *, breaks_at: int | None = None) -> Callable[..., Iterator[Batch]]:
+    """The frames behind the checkpoint, each with its own; breaks before frame number `breaks_at`."""
+
+    def batches(checkpoint: Mapping[str, Any] | None) -> Iterator[Batch]:
+        for number in range(checkpoint["next"] if checkpoint else 0, len(frames) + 1):
+            if number == breaks_at:
+                raise BrokenSourceError
+            if number < len(frames):
+                yield Batch(frames[number], checkpoint={"next": number + 1})
+
+    return batches
 
 
 def frame(rows: list[Row], left_out: set[str], declared: dict[str, ColumnType]) -> pl.DataFrame:
@@ -182,19 +201,31 @@ def test_any_life_of_a_table_ends_as_the_model_says(
     warehouse: Warehouse, connection: psycopg.Connection, history: list[dict[str, Any]]
 ) -> None:
     model, schema = Model(), f"m_{uuid.uuid4().hex[:12]}"
+    loaded: list[str] | None = None
     for step in history:
-        made = table(schema, step["declared"])
+        made, columns = table(schema, step["declared"]), list(step["declared"])
         frames = [frame(rows, out, step["declared"]) for rows, out in step["frames"]]
-        reconcile = Reconcile(force=True) if step["is_complete"] else None
-        report = warehouse.load(Load(made, frames=frames, reconcile=reconcile))
+        load = Load(
+            made,
+            frames=source(frames),
+            reconcile=Reconcile(force=True) if step["is_complete"] else None,
+            resume_key=schema,
+        )
+        if is_broken := step["breaks_at"] is not None:
+            with pytest.raises(BrokenSourceError):
+                warehouse.load(replace(load, frames=source(frames, breaks_at=step["breaks_at"])))
+            assert loaded is None or stored(connection, made, loaded) == model.content(loaded)
+        report = warehouse.load(load)
+        assert report.resumed == is_broken
         model.load([row for rows, _ in step["frames"] for row in rows], is_complete=step["is_complete"])
-        assert stored(connection, made, list(step["declared"])) == model.content(list(step["declared"]))
+        assert stored(connection, made, columns) == model.content(columns)
         assert report.rows == sum(not row.is_deleted for row in model.rows.values())
         # The same rows once more: nothing is written.
         if not any(out for _, out in step["frames"]):
             places = Observer(connection).places(made)
-            assert warehouse.load(Load(made, frames=frames, reconcile=reconcile)).is_unchanged
+            assert warehouse.load(load).is_unchanged
             assert Observer(connection).places(made) == places
+        loaded = columns
     connection.execute(f"DROP SCHEMA {schema} CASCADE".encode())
 
 

@@ -24,6 +24,7 @@ from pipeboard_io import (
     Warehouse,
 )
 from pipeboard_io.checkpoints import RESUMABLE_DAYS
+from pipeboard_io.errors import RETRIABLE
 from tests.io.observer import Observer
 
 PAGES = 6
@@ -126,7 +127,7 @@ def test_a_refused_mass_delete_reads_the_source_again(warehouse: Warehouse, sche
 def test_a_stage_in_use_is_not_shared(warehouse: Warehouse, schema: str) -> None:
     def outer(_: Any) -> Iterator[Batch]:
         yield Batch(pl.DataFrame({"id": [1]}), checkpoint={"next": 1})
-        with pytest.raises(ResumeError, match="another load"):
+        with pytest.raises(RETRIABLE, match="another load"):
             warehouse.load(Load(table(schema), frames=pages([]), resume_key=schema))
         yield Batch(pl.DataFrame({"id": [2]}))
 
