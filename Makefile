@@ -34,6 +34,9 @@ format: setup ## Put the code into the one format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+soak: setup ## Random lives of a company against the promise, for an hour (MINUTES=5 for less)
+	@$(BIN)/python -m pytest -n 0 -s tests/graph/test_life.py -k hour --soak-minutes $(or $(MINUTES),60)
+
 bench: setup ## Time and memory against the floor
 	@$(BIN)/python -m tests.bench.io_bench $(ARGS)
 
@@ -45,4 +48,4 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: bench check demo format help lock setup test test-system ui
+.PHONY: bench check demo format help lock setup soak test test-system ui

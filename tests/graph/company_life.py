@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from pydantic import SecretStr
 
 from pipeboard_assets.catalog import by_name
@@ -45,6 +46,24 @@ class Killed(BaseException):
     """As sudden as kill -9 for whoever reads: no handler of ours may catch it."""
 
 
+class Line(psycopg.Connection[Any]):
+    """A connection that is kept for the next one who needs it: a life makes hundreds."""
+
+    free: ClassVar[list[Line]] = []
+
+    def __exit__(self, *error: object) -> None:
+        if self.info.transaction_status is TransactionStatus.IDLE and not self.closed:
+            self.free.append(self)
+        else:
+            self.close()
+
+    @classmethod
+    def hang_up(cls) -> None:
+        """What the end of a process does to its connections."""
+        while cls.free:
+            cls.free.pop().close()
+
+
 @dataclass
 class World:
     """A served stand-in and a database, both made anew for each life."""
@@ -55,8 +74,13 @@ class World:
     lives: int = 0
 
     def __post_init__(self) -> None:
-        self.warehouse = Warehouse(self.database_url)
+        self.warehouse = Warehouse(self.database_url, connect=self._connect)
         self.warehouse.migrate()
+
+    def _connect(self) -> Line:
+        return (
+            Line.free.pop() if Line.free else Line.connect(self.database_url, autocommit=True, prepare_threshold=None)
+        )
 
     def begin(self) -> Company:
         """An empty database and a small new company."""
@@ -248,6 +272,7 @@ class CompanyLife(RuleBasedStateMachine):
                     )
                     self.world.warehouse.load(sync.load())
                 except StaleMetadataError:
+                    Line.hang_up()
                     continue
                 return
         raise AssertionError("the field metadata never settled")
@@ -258,6 +283,7 @@ class CompanyLife(RuleBasedStateMachine):
         try:
             self.sync(window, **options)
         except (PipedriveError, WarehouseError, Killed):
+            Line.hang_up()
             assert self.snapshot() == before
             self.world.faults_survived[f"{by}: refused"] += 1
             return

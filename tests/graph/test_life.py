@@ -1,33 +1,55 @@
-"""The promise, over random lives of a company; `make soak` runs the same for an hour."""
+"""The promise, over random lives of a company; `make soak` goes on for an hour."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
 from itertools import count
+from time import monotonic
 
 import pytest
 import stamina
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from pipeboard_resources.pipedrive.standin import Server
-from tests.graph.company_life import CompanyLife, World
+from tests.graph.company_life import CompanyLife, Line, World
 
-LIVES = 30
+LIVES = 200
+
+
+@pytest.fixture
+def world(standin_factory: Callable[..., Server], database_url: str) -> Iterator[World]:
+    seconds = count()  # the stand-in's limits see a second pass with each request: they are not what is tried here
+    with stamina.set_testing(True, attempts=10, cap=True):
+        yield World(standin_factory(deals=1, clock=lambda: float(next(seconds))), database_url)
+    Line.hang_up()
+
+
+def live(world: World, lives: int, luck: int | None = None) -> None:
+    class Life(CompanyLife):
+        pass
+
+    Life.world = world
+    patient = settings(
+        max_examples=lives, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+    run_state_machine_as_test(Life if luck is None else seed(luck)(Life), settings=patient)
 
 
 @pytest.mark.timeout(900)
-def test_whatever_happens_a_successful_sync_is_right_and_a_failed_one_changed_nothing(
-    standin_factory: Callable[..., Server], database_url: str
-) -> None:
-    seconds = count()  # the stand-in's limits see a second pass with each request: they are not what is tried here
+def test_whatever_happens_a_successful_sync_is_right_and_a_failed_one_changed_nothing(world: World) -> None:
+    live(world, LIVES)
+    assert world.lives >= LIVES
 
-    class Life(CompanyLife):
-        world = World(standin_factory(deals=1, clock=lambda: float(next(seconds))), database_url)
 
-    with stamina.set_testing(True, attempts=10, cap=True):
-        run_state_machine_as_test(
-            Life,
-            settings=settings(
-                max_examples=LIVES, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
-            ),
-        )
-    assert Life.world.lives >= LIVES
+@pytest.mark.timeout(0)
+def test_an_hour_of_lives(world: World, request: pytest.FixtureRequest) -> None:
+    minutes = request.config.getoption("soak_minutes")
+    if not minutes:
+        pytest.skip("takes as long as --soak-minutes says; `make soak` runs it")
+    end = monotonic() + 60 * minutes
+    while monotonic() < end:
+        luck = random.randrange(2**32)
+        print(f"{world.lives} lives; next seed {luck}", flush=True)
+        live(world, 50, luck)
+    for what, times in sorted(world.faults_survived.items()):
+        print(f"{times:6} {what}")
