@@ -9,11 +9,12 @@ from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.console import show_finding
 from pipeboard_assets.environment import dagster_home, prepare_dagster_home, servers
 from pipeboard_assets.resources import open_warehouse
+from pipeboard_assets.sight import KeyUser
 from pipeboard_io import WarehouseError
 from pipeboard_resources.dagster_resources import open_database_url, open_pipedrive, open_redis
 from pipeboard_resources.embedded import EmbeddedServerError
 from pipeboard_resources.pipedrive.client import PipedriveClient
-from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Endpoint
+from pipeboard_resources.pipedrive.endpoint import Endpoint
 from pipeboard_resources.pipedrive.errors import PipedriveError
 from pipeboard_resources.settings import MissingSettingError, SettingError, Settings
 
@@ -130,11 +131,10 @@ def _pipedrive(settings: Settings) -> Iterator[Finding]:
 
 
 def _account(client: PipedriveClient) -> Iterator[Finding]:
-    user = client.get(CURRENT_USER.path, tokens=CURRENT_USER.tokens)
+    user = client.current_user()
     company = f"{user.get('company_name')} ({user.get('company_domain')}), time zone {user.get('timezone_name')}"
     yield Finding("Pipedrive account", True, company)
-    is_admin = any(access.get("app") == "global" and access.get("admin") for access in user.get("access") or ())
-    if is_admin or user.get("is_admin"):
+    if KeyUser.of(user).is_admin:
         yield Finding("key's user", True, f"user {user.get('id')}, an admin: sees the whole company")
     else:
         advice = "Use the key of a global admin, or know that rows are missing: Pipedrive hides them without an error."

@@ -22,7 +22,7 @@ from pipeboard_assets.syncing import without_history
 from pipeboard_io import Table, Warehouse
 from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
 from pipeboard_resources.pipedrive.client import PipedriveClient
-from pipeboard_resources.pipedrive.endpoint import Endpoint, Forecast
+from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Endpoint, Forecast
 from pipeboard_resources.settings import Settings
 
 _READS = {Mode.FULL: "everything", Mode.INCREMENTAL: "what changed", Mode.BACKFILL: "the months"}
@@ -40,7 +40,7 @@ def plan(settings: Settings, request: SyncRequest, *, as_json: bool) -> int:
         ddl = [statement for table in _tables(client, warehouse, asked) for statement in warehouse.ddl(table)]
         forecasts = list(_forecasts(ready, client, warehouse, asked))
         left, reserve = client.plan.tokens_left, client.plan.tokens_reserved
-    total = sum((each.cost for each in forecasts if each.cost is not None), start=Forecast(0, 0))
+    total = sum((each.cost for each in forecasts if each.cost is not None), start=_sight_cost(forecasts))
     if as_json:
         click.echo(json.dumps({"ddl": ddl, "requests": total.requests, "tokens": total.tokens}, ensure_ascii=False))
         return 0
@@ -75,6 +75,13 @@ def _forecasts(
             highest = {endpoint.name: _highest_id(client, endpoint) for endpoint in entity.lists}
             found = replace(forecaster, highest_ids=highest).of(entity, window)
         yield found
+
+
+def _sight_cost(forecasts: list[EntityForecast]) -> Forecast:
+    """Whose key it is, asked once before anything is taken for gone."""
+    monthly = {entity.name for entity in CATALOG if entity.is_incremental}
+    is_asked = any(each.mode is Mode.FULL and each.entity in monthly for each in forecasts)
+    return Forecast(1, CURRENT_USER.tokens) if is_asked else Forecast(0, 0)
 
 
 def _highest_id(client: PipedriveClient, endpoint: Endpoint) -> int:

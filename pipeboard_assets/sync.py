@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.custom_fields import CustomFields, parse_fields, place
 from pipeboard_assets.frames import Framer, reserved_names
+from pipeboard_assets.sight import KeyUser, require_same_sight
 from pipeboard_io import Batch, Load, Reconcile, Warehouse
 from pipeboard_resources.pipedrive.endpoint import Endpoint
 from pipeboard_resources.pipedrive.errors import TokenBudgetSpent
@@ -89,11 +90,13 @@ class _Bookmark:
 
     progress: dict[str, Progress] = field(default_factory=dict)
     newest: dict[str, datetime] = field(default_factory=dict)
+    owners: set[int] = field(default_factory=set)
 
     def as_json(self) -> dict[str, object]:
         return {
             "progress": {name: progress.as_json() for name, progress in self.progress.items()},
             "newest": {name: newest.isoformat() for name, newest in self.newest.items()},
+            "owners": sorted(self.owners),
         }
 
     @classmethod
@@ -101,6 +104,7 @@ class _Bookmark:
         return cls(
             progress={name: Progress.from_json(each) for name, each in value["progress"].items()},
             newest={name: datetime.fromisoformat(each) for name, each in value["newest"].items()},
+            owners=set(value["owners"]),
         )
 
 
@@ -117,6 +121,7 @@ class EntitySync:
     page_read: Callable[[str, int], None] | None = None
     _bookmark: _Bookmark = field(default_factory=_Bookmark)
     _ghosts: set[str] = field(default_factory=set)
+    _user: KeyUser | None = None
 
     def load(self) -> Load:
         """Describe the load. Reads the field metadata now, the records when the frames are drained."""
@@ -137,7 +142,12 @@ class EntitySync:
             frames=partial(self._batches_by_time, framer, windows),
             watermarks=self._watermarks if self.window.moves_watermark else None,
             resume_key=self._resume_key(windows),
+            facts=self.facts,
         )
+
+    def facts(self) -> Mapping[str, object]:
+        """What the ledger remembers of a full read: whose key saw all this."""
+        return {} if self._user is None else {"key_user": self._user.id}
 
     def _custom_fields(self, *, bypass_cache: bool = False) -> CustomFields:
         if self.entity.fields is None:
@@ -173,6 +183,9 @@ class EntitySync:
             yield from self._read(framer, endpoint, windows[endpoint.name], endpoint.name)
         if self.window.mode is Mode.FULL:
             yield from self._moved_back(framer)
+            self._user = KeyUser.of(self.client.current_user())
+            if not self.policy.allow_mass_delete:
+                require_same_sight(self.warehouse, self.entity.name, self._user, self._bookmark.owners)
 
     def _moved_back(self, framer: Framer) -> Iterator[Batch]:
         """What moved into a list after it was read, from one that was not yet (an archived deal that is taken up again):
@@ -196,6 +209,8 @@ class EntitySync:
         if framed.newest is not None:
             newest = self._bookmark.newest
             newest[endpoint.name] = max(framed.newest, newest.get(endpoint.name, framed.newest))
+        if self.window.mode is Mode.FULL and "owner_id" in framed.frame.columns:
+            self._bookmark.owners.update(framed.frame["owner_id"].unique().drop_nulls().to_list())
         if self.page_read is not None:
             self.page_read(self.entity.name, len(records))
         return Batch(framed.frame, framed.rejects)

@@ -18,7 +18,7 @@ from pipeboard_resources.pipedrive import errors
 from pipeboard_resources.pipedrive.classify import error_for
 from pipeboard_resources.pipedrive.clock import Clock, SystemClock
 from pipeboard_resources.pipedrive.decode import BodyNotJsonError, decode_json
-from pipeboard_resources.pipedrive.endpoint import Endpoint, Page, Paging, Request
+from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Endpoint, Page, Paging, Request
 from pipeboard_resources.pipedrive.limits import Limits, PlanLimits
 from pipeboard_resources.pipedrive.pagination import EnvelopeError, cursor_params, list_slice, single_object
 from pipeboard_resources.pipedrive.ranges import Progress, RangePlan
@@ -84,6 +84,7 @@ class PipedriveClient:
         )
         self._cache = cache
         self._on_request = on_request
+        self._user: list[dict[str, Any]] = []
         self._meter = UsageMeter()
 
     def __repr__(self) -> str:
@@ -190,6 +191,12 @@ class PipedriveClient:
     def get(self, path: str, *, tokens: int = 2) -> dict[str, Any]:
         """The one object at `path`, for example /v1/users/me. `tokens` is what the call costs."""
         return self._fetch(Request(path, path, {}, tokens), single_object, None)[1]
+
+    def current_user(self) -> dict[str, Any]:
+        """The key's user as /v1/users/me tells; asked once, for scoped clients too."""
+        if not self._user:
+            self._user.append(self.get(CURRENT_USER.path, tokens=CURRENT_USER.tokens))
+        return self._user[0]
 
     def forget(self, endpoint: Endpoint) -> None:
         """Drop what the cache holds of the endpoint's group, so that the next read asks Pipedrive."""

@@ -1,0 +1,65 @@
+"""What a key may see: rows hidden from its user look exactly like rows that are gone. No Dagster."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pipeboard_io import Warehouse
+from pipeboard_io.errors import MassDeleteError
+
+_LAST_USER = """
+SELECT facts ->> 'key_user' AS id FROM pipeboard.load
+WHERE entity = %s AND mode = 'full' AND status = 'success' AND facts ? 'key_user' ORDER BY finished_at DESC LIMIT 1
+"""
+_EXISTS = "SELECT to_regclass(%s) IS NOT NULL AS exists"
+_OWNERS = """
+SELECT owner_id, count(*) AS rows, min(id) AS one FROM pipedrive.{table}
+WHERE deleted_at IS NULL AND owner_id IS NOT NULL GROUP BY owner_id ORDER BY rows DESC
+"""
+_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUser:
+    """Whose key it is. A global admin sees every record."""
+
+    id: int | None
+    is_admin: bool
+
+    @classmethod
+    def of(cls, user: Mapping[str, Any]) -> Self:
+        """From the object that /v1/users/me answers."""
+        rights = user.get("access") or ()
+        is_global = any(right.get("app") == "global" and right.get("admin") for right in rights)
+        return cls(user.get("id"), bool(is_global or user.get("is_admin")))
+
+
+def require_same_sight(warehouse: Warehouse, entity: str, user: KeyUser, owners_seen: Collection[int]) -> None:
+    """Refuse to take for gone what the key may just not see. `owners_seen`: owners of the records that a sweep met.
+
+    Raises MassDeleteError where the user is no global admin, and is not the one of the last full sync or has lost sight of
+    every record of an owner.
+    """
+    if user.is_admin or not warehouse.query(_EXISTS, [f"pipedrive.{entity}"])[0]["exists"]:
+        return
+    stored = warehouse.query(_OWNERS.format(table=entity))
+    living = sum(row["rows"] for row in stored)
+    last = warehouse.query(_LAST_USER, [entity])
+    if last and last[0]["id"] != str(user.id):
+        raise _refusal(entity, f"the key is another user's ({user.id}, before {last[0]['id']})", living, stored)
+    lost = [row for row in stored if row["owner_id"] not in owners_seen]
+    if lost:
+        owners = ", ".join(str(row["owner_id"]) for row in lost[:_SHOWN])
+        raise _refusal(entity, f"no record of {len(lost)} owners was met any more ({owners})", living, lost)
+
+
+def _refusal(entity: str, seen: str, living: int, groups: list[dict[str, Any]]) -> MassDeleteError:
+    count, ids = sum(row["rows"] for row in groups), [str(row["one"]) for row in groups[:_SHOWN]]
+    return MassDeleteError(
+        f"reconciling {entity}: {seen}, and it is no global admin's, so {count} of {living} rows may be hidden and not "
+        f"gone, among them {', '.join(ids)}: nothing was changed. Use a global admin's key; if they are really gone, run "
+        "with --full --allow-mass-delete",
+        count=count,
+        living=living,
+        ids=ids,
+    )

@@ -1,0 +1,56 @@
+"""Rows that a lesser key does not see are not taken for gone."""
+
+import pytest
+from pydantic import SecretStr
+
+from pipeboard_assets.outcome import Status
+from pipeboard_assets.sight import KeyUser, require_same_sight
+from pipeboard_io.errors import MassDeleteError
+from tests.graph.conftest import Account
+from tests.graph.test_sync import assert_green
+
+SELECTED = ("organizations",)
+
+
+@pytest.fixture
+def synced(fresh_account: Account) -> Account:
+    assert_green(fresh_account.sync(assets=SELECTED))
+    return fresh_account
+
+
+def with_key(account: Account, key: str) -> None:
+    account.settings = account.settings.model_copy(update={"pipedrive_api_key": SecretStr(key)})
+
+
+def test_a_full_sync_with_a_lesser_users_key_marks_nothing_deleted(synced: Account) -> None:
+    before = synced.rows("pipedrive.organizations").keys()
+    with_key(synced, synced.server.restricted_key)
+    outcome = synced.sync(assets=SELECTED, full=True)["organizations"]
+    assert outcome.status is Status.FAILED and outcome.error is not None
+    assert "another user's" in outcome.error and "--allow-mass-delete" in outcome.error
+    assert synced.rows("pipedrive.organizations").keys() == before
+
+
+def test_who_knows_that_they_are_gone_may_say_so(synced: Account) -> None:
+    with_key(synced, synced.server.restricted_key)
+    outcome = synced.sync(assets=SELECTED, full=True, allow_mass_delete=True)["organizations"]
+    assert outcome.status is Status.SUCCESS and outcome.deleted > 0
+
+
+def test_an_admins_key_may_be_anybodys(synced: Account) -> None:
+    owners = {row["owner_id"] for row in synced.rows("pipedrive.organizations").values()}
+    require_same_sight(synced.warehouse, "organizations", KeyUser(99, is_admin=True), owners_seen=())
+    last = synced.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'organizations'")[0]["facts"]
+    same = KeyUser(last["key_user"], is_admin=False)
+    require_same_sight(synced.warehouse, "organizations", same, owners_seen=owners)
+
+
+def test_an_owner_of_whom_nothing_is_met_any_more_is_named(synced: Account) -> None:
+    rows = synced.rows("pipedrive.organizations")
+    owners = {row["owner_id"] for row in rows.values()}
+    lost = max(owners)
+    last = synced.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'organizations'")[0]["facts"]
+    same = KeyUser(last["key_user"], is_admin=False)
+    with pytest.raises(MassDeleteError, match=str(lost)) as refused:
+        require_same_sight(synced.warehouse, "organizations", same, owners_seen=owners - {lost})
+    assert refused.value.count == sum(row["owner_id"] == lost for row in rows.values())
