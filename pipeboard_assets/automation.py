@@ -1,7 +1,17 @@
-"""When things run: monthly partitions and jobs. A partition is the records whose `update_time` falls in that month."""
+"""When things run: monthly partitions, the job that refreshes everything, and what follows an ad-hoc materialization.
+
+A partition is the records whose `update_time` falls in that month.
+"""
+
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+SYNC_ALL = "sync_all"
+
+# Tag of a run that brings along what is downstream by itself, so that nothing has to follow it.
+SYNC_TAG = "pipeboard/sync"
 
 
 def months(history_start: str) -> dg.MonthlyPartitionsDefinition:
@@ -25,7 +35,37 @@ def build_sync_all() -> UnresolvedAssetJobDefinition:
     Dagster infers the partitions from the monthly assets and runs the unpartitioned ones without a key.
     """
     return dg.define_asset_job(
-        "sync_all",
+        SYNC_ALL,
         selection=dg.AssetSelection.all(),
         description="Every table, in order. With the current month's key: what changed since the last sync.",
+        tags={SYNC_TAG: "yes"},
+    )
+
+
+def when_upstream_lands() -> dg.AutomationCondition[Any]:
+    """Like `eager()`, with three differences that the mixed graph needs.
+
+    What a sync brings is not followed: it carries everything downstream along, and where it did not, a check or an
+    error kept it from doing so. Of a monthly upstream one month is enough, any month: `eager()` waits for all of them
+    for ever, and with the last one alone a backfill would go unnoticed. Nothing follows an upstream that failed.
+    """
+    condition = dg.AutomationCondition
+    landed = condition.newly_updated() & ~condition.all_new_updates_have_run_tags(tag_keys={SYNC_TAG})
+    return (
+        condition.in_latest_time_window()
+        & condition.any_deps_match(landed | condition.will_be_requested()).since_last_handled()
+        & condition.all_deps_match(~condition.missing())
+        & ~condition.any_deps_match(condition.execution_failed())
+        & ~condition.any_deps_in_progress()
+        & ~condition.in_progress()
+    ).with_label("when_upstream_lands")
+
+
+def build_downstream_sensor() -> dg.AutomationConditionSensorDefinition:
+    """Evaluates `when_upstream_lands`; Dagster's own sensor for that is stopped until somebody starts it."""
+    return dg.AutomationConditionSensorDefinition(
+        "follow_upstream",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="After one asset was materialized by hand, or a backfill: runs what depends on it.",
     )

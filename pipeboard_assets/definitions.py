@@ -1,10 +1,11 @@
-"""Composition root for Dagster: assets, jobs and resources put together. Loads with no environment, connects to nothing."""
+"""Composition root for Dagster: assets, jobs, sensors and resources put together. Loads with no environment, connects to nothing."""
 
 import dagster as dg
 
-from pipeboard_assets.automation import build_sync_all, months
+from pipeboard_assets.automation import build_downstream_sensor, build_sync_all, months
 from pipeboard_assets.entity_assets import build_assets
 from pipeboard_assets.observer import Observer
+from pipeboard_assets.refresh import build_refresh_sensor, build_weekly_reconciliation
 from pipeboard_assets.resources import build_resources
 from pipeboard_resources.settings import Settings
 
@@ -16,6 +17,8 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
     return dg.Definitions(
         assets=build_assets(settings, partitions, watched),
         jobs=[build_sync_all()],
+        schedules=[build_weekly_reconciliation(partitions)],
+        sensors=[build_refresh_sensor(settings, partitions), build_downstream_sensor()],
         resources=build_resources(settings, watched),
         executor=dg.in_process_executor,  # a spawned step costs 1.5-2 s; concurrency lives inside the steps
     )

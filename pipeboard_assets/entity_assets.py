@@ -6,6 +6,7 @@ from typing import Literal
 
 import dagster as dg
 
+from pipeboard_assets.automation import when_upstream_lands
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.failures import as_dagster_failure
@@ -38,7 +39,7 @@ def build_assets(
         # `backfill_policy` is marked beta since 2023 and is what makes a backfill one run; nobody here can act on it.
         warnings.simplefilter("ignore", dg.BetaWarning)
         entities = [build_entity_asset(entity, settings, partitions, observer) for entity in CATALOG]
-    return [*entities, build_main_bi_asset()]
+    return [*entities, build_main_bi_asset(settings)]
 
 
 def build_entity_asset(
@@ -56,6 +57,8 @@ def build_entity_asset(
         metadata=_declared_columns(entity),
         partitions_def=partitions if entity.is_incremental else None,
         backfill_policy=dg.BackfillPolicy.single_run() if entity.is_incremental else None,
+        freshness_policy=_freshness_policy(settings),
+        automation_condition=when_upstream_lands() if entity.upstream else None,
         required_resource_keys={"pipedrive", "warehouse"},
         io_manager_key="io_manager",
     )
@@ -115,7 +118,7 @@ def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartition
     return Window(Mode.BACKFILL, lower, None if reaches_now else span.end, moves_watermark=reaches_now)
 
 
-def build_main_bi_asset() -> dg.AssetsDefinition:
+def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
     """The mart: one SELECT, published by the same IO manager."""
 
     @dg.asset(
@@ -125,12 +128,18 @@ def build_main_bi_asset() -> dg.AssetsDefinition:
         kinds={"postgres", "sql"},
         owners=[OWNER],
         description=MAIN_BI.comment,
+        freshness_policy=_freshness_policy(settings),
+        automation_condition=when_upstream_lands(),
         io_manager_key="io_manager",
     )
     def main_bi(context: dg.AssetExecutionContext) -> dg.Output:  # type: ignore[type-arg]
         return dg.Output(main_bi_load(context.run.run_id))
 
     return main_bi
+
+
+def _freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
+    return dg.FreshnessPolicy.time_window(fail_window=settings.fails_after, warn_window=settings.warns_after)
 
 
 def _declared_columns(entity: Entity) -> dict[str, object]:

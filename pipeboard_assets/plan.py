@@ -14,11 +14,11 @@ from pipeboard_assets.custom_fields import parse_fields, preview
 from pipeboard_assets.environment import servers
 from pipeboard_assets.forecast import EntityForecast, Forecaster
 from pipeboard_assets.frames import Framer, reserved_names
+from pipeboard_assets.launching import without_history
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.request import SyncRequest
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_assets.sync import FULL, Mode, Window
-from pipeboard_assets.syncing import without_history
 from pipeboard_io import Table, Warehouse
 from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
 from pipeboard_resources.pipedrive.client import PipedriveClient

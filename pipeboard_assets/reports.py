@@ -10,6 +10,7 @@ import click
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.console import say, show_table
 from pipeboard_assets.environment import servers
+from pipeboard_assets.freshness import freshness, last_successes
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_io import Warehouse
@@ -18,9 +19,6 @@ from pipeboard_resources.settings import Settings
 COLUMNS = ("asset", "rows", "deleted", "rejected", "watermark", "last_success", "freshness")
 HEADINGS = ("asset", "rows", "deleted", "rejected", "watermark (UTC)", "last sync", "freshness")
 
-_LEDGER = """
-SELECT entity, max(finished_at) AS last_success FROM pipeboard.load WHERE status = 'success' GROUP BY entity
-"""
 _REJECTED = (
     "SELECT entity, count(*) AS rejected FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity"
 )
@@ -40,7 +38,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
 
 def table_states(warehouse: Warehouse, settings: Settings, *, now: datetime) -> list[dict[str, Any]]:
     """One mapping an asset, as the `--json` contract has it; instants RFC 3339 in UTC, None where there is nothing yet."""
-    successes = {row["entity"]: row["last_success"] for row in warehouse.query(_LEDGER)}
+    successes = last_successes(warehouse)
     rejected = {row["entity"]: row["rejected"] for row in warehouse.query(_REJECTED)}
     watermarks = warehouse.watermarks()
     states = []
@@ -57,16 +55,6 @@ def table_states(warehouse: Warehouse, settings: Settings, *, now: datetime) -> 
             }
         )
     return states
-
-
-def freshness(last_success: datetime | None, settings: Settings, *, now: datetime) -> str:
-    """`missing`, `pass`, `warn` or `fail`, by the age of the last success."""
-    if last_success is None:
-        return "missing"
-    age_hours = (now - last_success).total_seconds() / 3600
-    if age_hours > settings.fresh_fail_hours:
-        return "fail"
-    return "warn" if age_hours > settings.fresh_warn_hours else "pass"
 
 
 def _shown(value: object, name: str, *, now: datetime) -> object:

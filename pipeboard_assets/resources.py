@@ -10,6 +10,7 @@ from pydantic import PrivateAttr
 from pipeboard_assets.failures import as_dagster_failure
 from pipeboard_assets.month_counts import count_months
 from pipeboard_assets.observer import Observer
+from pipeboard_assets.run_process import sign
 from pipeboard_io import Load, LoadReport, Warehouse
 from pipeboard_io.io_manager import PostgresIOManager
 from pipeboard_resources.dagster_resources import build_pipedrive_resource, build_redis_resource, open_database_url
@@ -41,7 +42,9 @@ def build_resources(settings: Settings, observer: Observer) -> Mapping[str, dg.R
 
 def _build_warehouse_resource(settings: Settings) -> dg.ResourceDefinition:
     @dg.resource(description="PostgreSQL: the tables, and our own state about them.")
-    def warehouse(_context: dg.InitResourceContext) -> Iterator[Warehouse]:
+    def warehouse(context: dg.InitResourceContext) -> Iterator[Warehouse]:
+        if context.instance is not None and context.run is not None:
+            sign(context.instance, context.run)
         with as_dagster_failure(), open_warehouse(settings) as opened:
             yield opened
 

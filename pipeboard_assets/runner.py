@@ -1,30 +1,24 @@
 """One sync as one Dagster run in this process, and what came of it, asset by asset."""
 
-import os
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 from dagster import DagsterEvent, DagsterEventType
 from dagster_shared.error import SerializableErrorInfo
 
-from pipeboard_assets.automation import month_key, range_tags
+from pipeboard_assets.automation import SYNC_ALL
 from pipeboard_assets.catalog import by_name
 from pipeboard_assets.entity_assets import asset_key
 from pipeboard_assets.failures import STOPPED
+from pipeboard_assets.launching import run_config, run_tags
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.outcome import AssetOutcome, Status
 from pipeboard_assets.request import ASSETS, SyncRequest
-from pipeboard_assets.sync import Mode
-from pipeboard_resources.embedded.processes import is_process
+from pipeboard_assets.run_process import end_dead_runs, signature
 
 INTERRUPTED = "interrupted; the next sync reads it again"
-
-# Tags of a run: which process carries it out.
-HOST = "pipeboard/host"
-PID = "pipeboard/pid"
 
 
 def run_sync(
@@ -33,64 +27,17 @@ def run_sync(
     """Run the selected assets in this process; returns the run's id, its seconds and the outcome of each asset."""
     end_dead_runs(instance)
     started = time.monotonic()
-    job = defs.resolve_job_def("sync_all")
+    job = defs.resolve_job_def(SYNC_ALL)
     result = job.execute_in_process(
         instance=instance,
-        run_config=_run_config(request),
-        tags={**_partition_tags(request, job.partitions_def), HOST: socket.gethostname(), PID: str(os.getpid())},
+        # The outcome is told by the caller; Dagster's own log lines would bury it. The run's page in the UI has them.
+        run_config={**run_config(request), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={**run_tags(request, job.partitions_def), **signature()},
         asset_selection=[asset_key(name) for name in request.assets],
         raise_on_error=False,
     )
     seconds = time.monotonic() - started
     return result.run_id, seconds, tuple(_outcomes(request.assets, result.all_events))
-
-
-def end_dead_runs(instance: dg.DagsterInstance) -> None:
-    """Runs of this machine whose process was killed: nobody else would ever say that they are over."""
-    unfinished = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags={HOST: socket.gethostname()}
-    )
-    for run in instance.get_runs(unfinished):
-        if not is_process(int(run.tags[PID]), "pipeboard"):
-            instance.report_run_failed(
-                run, "Its process was killed. Nothing is half done; the next sync reads it again."
-            )
-
-
-def _run_config(request: SyncRequest) -> dict[str, Any]:
-    ops = {
-        asset_key(name).to_python_identifier(): {
-            "config": {"mode": _mode(name, request), "allow_mass_delete": request.allow_mass_delete}
-        }
-        for name in request.assets
-        if name != MAIN_BI.name
-    }
-    # The outcome is told by the caller; Dagster's own log lines would bury it. The run's page in the UI has them.
-    return {"ops": ops, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-
-def _mode(name: str, request: SyncRequest) -> str:
-    if request.retry_rejected:
-        return Mode.REJECTED.value
-    if request.full or name in request.without_history:
-        return Mode.FULL.value
-    return Mode.BACKFILL.value if request.first else Mode.INCREMENTAL.value
-
-
-def _partition_tags(request: SyncRequest, partitions: dg.PartitionsDefinition[str] | None) -> Mapping[str, str]:
-    """The range asked for; the whole history where it is read anew; else the current month."""
-    if partitions is None or not any(name in ASSETS and _is_monthly(name) for name in request.assets):
-        return {}
-    keys = partitions.get_partition_keys()
-    if request.first and request.last:
-        return range_tags(month_key(request.first), month_key(request.last))
-    if request.full or request.without_history:
-        return range_tags(keys[0], keys[-1])
-    return {"dagster/partition": keys[-1]}
-
-
-def _is_monthly(name: str) -> bool:
-    return name != MAIN_BI.name and by_name(name).is_incremental
 
 
 def _outcomes(names: Sequence[str], events: Sequence[DagsterEvent]) -> Iterator[AssetOutcome]:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import click
 
-from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.console import progress_display, say, show_outcomes
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.environment import dagster_instance, servers
+from pipeboard_assets.launching import without_history
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.outcome import Status, SyncOutcome, overall
@@ -64,17 +64,6 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
         tokens=observer.tokens,
         assets=assets,
     )
-
-
-def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str]:
-    """Incremental entities that were never read whole: their first sync reads everything and leaves nobody out."""
-    if request.full or request.first:
-        return frozenset()
-    wanted = (entity.name for entity in CATALOG if entity.is_incremental and entity.name in request.assets)
-    read_whole = warehouse.query(
-        "SELECT DISTINCT entity FROM pipeboard.load WHERE status = 'success' AND mode = 'full'"
-    )
-    return frozenset(wanted) - {row["entity"] for row in read_whole}
 
 
 def with_rejects(warehouse: Warehouse, request: SyncRequest) -> tuple[str, ...]:

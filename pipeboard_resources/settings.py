@@ -2,10 +2,10 @@
 
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeboard_resources.pipedrive.key import KEY_PLACE, is_sendable
@@ -16,6 +16,10 @@ PIPEDRIVE_KEY_MISSING = (
     f"PIPEDRIVE_API_KEY is not set. Pipedrive shows it under {KEY_PLACE}; put it into .env. "
     "To look around without an account: make demo."
 )
+
+
+# Dagster's shortest freshness window is a minute.
+_SHORTEST_HOURS = 1 / 60
 
 
 class SettingError(Exception):
@@ -149,10 +153,16 @@ class Settings(BaseSettings):
         description="Largest share of a table that one reconciliation may mark deleted without --allow-mass-delete.",
     )
     fresh_warn_hours: float = Field(
-        4, gt=0, alias="PIPEBOARD_FRESH_WARN_HOURS", description="Age of a table at which it counts as late."
+        4,
+        ge=_SHORTEST_HOURS,
+        alias="PIPEBOARD_FRESH_WARN_HOURS",
+        description="Age of a table at which it counts as late.",
     )
     fresh_fail_hours: float = Field(
-        6, gt=0, alias="PIPEBOARD_FRESH_FAIL_HOURS", description="Age of a table at which it counts as stale."
+        6,
+        ge=_SHORTEST_HOURS,
+        alias="PIPEBOARD_FRESH_FAIL_HOURS",
+        description="Age of a table at which it counts as stale.",
     )
     overlap_seconds: int = Field(
         600,
@@ -196,6 +206,20 @@ class Settings(BaseSettings):
     statement_timeout_seconds: float = Field(
         3600, gt=0, alias="PIPEBOARD_STATEMENT_TIMEOUT_SECONDS", description="Longest time of one SQL statement."
     )
+
+    @model_validator(mode="after")
+    def _warn_before_fail(self) -> Self:
+        if self.fresh_warn_hours >= self.fresh_fail_hours:
+            raise ValueError("PIPEBOARD_FRESH_WARN_HOURS must be less than PIPEBOARD_FRESH_FAIL_HOURS")
+        return self
+
+    @property
+    def warns_after(self) -> timedelta:
+        return timedelta(hours=self.fresh_warn_hours)
+
+    @property
+    def fails_after(self) -> timedelta:
+        return timedelta(hours=self.fresh_fail_hours)
 
     @property
     def overlap(self) -> timedelta:

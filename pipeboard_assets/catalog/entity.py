@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from pipeboard_assets.catalog.record import Record
 from pipeboard_resources.pipedrive.endpoint import Endpoint
@@ -30,8 +29,6 @@ class Entity:
     second_list_when: str = ""
     deleted_when: Mapping[str, object] = field(default_factory=dict)
     required: tuple[str, ...] = ()
-    warn_after: timedelta = timedelta(hours=4)
-    fail_after: timedelta = timedelta(hours=6)
 
     def __post_init__(self) -> None:
         attributes = self.record.model_fields

@@ -91,7 +91,7 @@ def can_enter(folder: Path, account: Account | None) -> bool:
 def is_process(pid: int, mark: str) -> bool:
     """Whether `pid` is alive, no zombie, and has `mark` in its command line: a pid alone may have been given anew."""
     for _ in range(EXEC_LOOKS):
-        line = _command_line(pid)
+        line = command_line(pid)
         if line is None or line:
             return line is not None and mark in line
         time.sleep(0.005)
@@ -102,7 +102,7 @@ def is_process(pid: int, mark: str) -> bool:
 EXEC_LOOKS = 20
 
 
-def _command_line(pid: int) -> str | None:
+def command_line(pid: int) -> str | None:
     """The command line of a process, parts joined by spaces; None for one that is gone or a zombie."""
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -40,7 +40,7 @@ class Account:
 
     def sync(self, **request: Any) -> dict[str, AssetOutcome]:
         """Outcome by asset; the first one asks for the whole history as the command does."""
-        from pipeboard_assets.syncing import without_history
+        from pipeboard_assets.launching import without_history
 
         asked = SyncRequest(**request)
         if not (asked.full or asked.first):

@@ -1,0 +1,68 @@
+"""A sync request as one Dagster run of `sync_all`: its configuration, its partitions, its tags.
+
+The command and the sensors launch with the same words, so that both read the same.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from pipeboard_assets.automation import SYNC_TAG, month_key, range_tags
+from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.entity_assets import asset_key
+from pipeboard_assets.main_bi import MAIN_BI
+from pipeboard_assets.request import SyncRequest
+from pipeboard_assets.sync import Mode
+from pipeboard_io import Warehouse
+
+
+def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str]:
+    """Incremental entities that were never read whole: their first sync reads everything and leaves nobody out."""
+    if request.full or request.first:
+        return frozenset()
+    wanted = (entity.name for entity in CATALOG if entity.is_incremental and entity.name in request.assets)
+    read_whole = warehouse.query(
+        "SELECT DISTINCT entity FROM pipeboard.load WHERE status = 'success' AND mode = 'full'"
+    )
+    return frozenset(wanted) - {row["entity"] for row in read_whole}
+
+
+def run_config(request: SyncRequest) -> dict[str, Any]:
+    """Configuration of the run's steps."""
+    ops = {
+        asset_key(name).to_python_identifier(): {
+            "config": {"mode": _mode(name, request), "allow_mass_delete": request.allow_mass_delete}
+        }
+        for name in request.assets
+        if name != MAIN_BI.name
+    }
+    return {"ops": ops}
+
+
+def run_tags(request: SyncRequest, partitions: dg.PartitionsDefinition[str] | None) -> Mapping[str, str]:
+    """The range asked for; the whole history where it is read anew; else the current month."""
+    return {SYNC_TAG: "yes", **_partition_tags(request, partitions)}
+
+
+def _mode(name: str, request: SyncRequest) -> str:
+    if request.retry_rejected:
+        return Mode.REJECTED.value
+    if request.full or name in request.without_history:
+        return Mode.FULL.value
+    return Mode.BACKFILL.value if request.first else Mode.INCREMENTAL.value
+
+
+def _partition_tags(request: SyncRequest, partitions: dg.PartitionsDefinition[str] | None) -> Mapping[str, str]:
+    if partitions is None or not any(_is_monthly(name) for name in request.assets):
+        return {}
+    keys = partitions.get_partition_keys()
+    if request.first and request.last:
+        return range_tags(month_key(request.first), month_key(request.last))
+    if request.full or request.without_history:
+        return range_tags(keys[0], keys[-1])
+    return {"dagster/partition": keys[-1]}
+
+
+def _is_monthly(name: str) -> bool:
+    return name != MAIN_BI.name and by_name(name).is_incremental

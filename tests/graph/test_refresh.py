@@ -1,0 +1,159 @@
+"""The refresh sensor: when it starts a sync, when it does not, and what it says; the week's reconciliation."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.refresh import Situation, build_refresh_sensor, decide, pause
+from pipeboard_assets.request import ASSETS
+from pipeboard_assets.run_process import COMMAND, HOST, PID, signature
+from pipeboard_resources.settings import Settings
+from tests.graph.conftest import Account
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+FOUR_HOURS = timedelta(hours=4)
+
+
+def synced(**hours_ago: float) -> dict[str, datetime]:
+    return {name: NOW - timedelta(hours=hours_ago.get(name, 1)) for name in ASSETS}
+
+
+def told(**situation: object) -> tuple[bool, str]:
+    decision = decide(Situation(**situation), late_after=FOUR_HOURS, now=NOW)  # type: ignore[arg-type]
+    return decision.starts, decision.why
+
+
+def test_fresh_tables_start_nothing_and_the_next_time_is_told() -> None:
+    assert told(successes=synced(deals=2.5)) == (
+        False,
+        "Every table is fresh. The oldest, deals, was synced 2 h 30 min ago; the next sync is due at 2026-11-24 13:30 UTC.",
+    )
+
+
+def test_a_late_table_starts_a_sync_at_the_minute_at_which_it_is_late() -> None:
+    assert told(successes=synced(deals=4)) == (True, "deals was synced 4 h 0 min ago.")
+    assert told(successes=synced(deals=3.99))[0] is False
+
+
+def test_a_table_that_was_never_synced_starts_the_first_sync() -> None:
+    assert told(successes={}) == (True, "users was never synced. 8 more are late too.")
+
+
+def test_no_sync_starts_while_one_is_under_way() -> None:
+    assert told(successes={}, under_way=["0123456789"]) == (False, "A sync is under way already (run 01234567).")
+
+
+@pytest.mark.parametrize(("failures", "minutes"), [(1, 5), (2, 10), (3, 20), (4, 40), (5, 60), (500, 60)])
+def test_syncs_that_fail_are_tried_again_ever_later(failures: int, minutes: int) -> None:
+    assert pause(failures) == timedelta(minutes=minutes)
+    failed_at = NOW - timedelta(minutes=minutes)
+    assert told(successes={}, failures=failures, failed_at=failed_at)[0]
+    starts, why = told(successes={}, failures=failures, failed_at=failed_at + timedelta(seconds=90))
+    assert not starts and "failed; the next try is at 12:01 UTC" in why
+
+
+class Sensor:
+    """The sensor on a real instance, its clock moved by the test (a run ends at the true time); `launch` carries out what it asked for."""
+
+    def __init__(self, account: Account, instance: dg.DagsterInstance) -> None:
+        self.account, self.instance, self.now = account, instance, datetime.now(UTC)
+        settings = account.settings.model_copy(update={"history_start": f"{self.now:%Y-%m}"})
+        self.defs = build_defs(settings)
+        self.job = self.defs.resolve_job_def("sync_all")
+        partitions = self.job.partitions_def
+        assert partitions is not None
+        self.sensor = build_refresh_sensor(settings, partitions, now=lambda: self.now)
+
+    def tick(self) -> dg.RunRequest | str:
+        with dg.build_sensor_context(instance=self.instance, definitions=self.defs) as context:
+            result = self.sensor.evaluate_tick(context)
+        return result.run_requests[0] if result.run_requests else result.skip_message or ""
+
+    def launch(self) -> bool:
+        request = self.tick()
+        assert isinstance(request, dg.RunRequest), request
+        return self.job.execute_in_process(
+            instance=self.instance, run_config={**request.run_config, **QUIET}, tags=request.tags, raise_on_error=False
+        ).success
+
+
+@pytest.fixture
+def sensor(fresh_account: Account) -> Iterator[Sensor]:
+    with dg.instance_for_test() as instance:
+        yield Sensor(fresh_account, instance)
+
+
+def test_an_empty_database_is_filled_whole_then_left_alone_until_it_is_late(sensor: Sensor) -> None:
+    assert sensor.launch()
+    account = sensor.account
+    assert account.rows("pipedrive.deals").keys() == {deal["id"] for deal in account.company.truth("deals")}
+    modes = account.warehouse.query("SELECT DISTINCT mode FROM pipeboard.load WHERE entity = 'deals'")
+    assert modes == [{"mode": "full"}]
+    said = sensor.tick()
+    assert isinstance(said, str) and said.startswith("Every table is fresh")
+
+    sensor.now += timedelta(hours=4, minutes=1)
+    request = sensor.tick()
+    assert isinstance(request, dg.RunRequest)
+    assert "dagster/partition" in request.tags and request.tags["pipeboard/why"].endswith("8 more are late too.")
+    assert {op["config"]["mode"] for op in request.run_config["ops"].values()} == {"incremental"}
+
+
+def test_while_the_api_is_down_syncs_are_tried_ever_later_and_once_more_when_it_is_up(sensor: Sensor) -> None:
+    account = sensor.account
+    account.server.faults.add("status_403", "/v1/users", times=None)
+    assert not sensor.launch()
+    said = sensor.tick()
+    assert isinstance(said, str) and "But the last sync failed" in said
+    sensor.now += timedelta(minutes=6)
+    assert not sensor.launch()
+    said = sensor.tick()
+    assert isinstance(said, str) and "But the last 2 syncs failed" in said
+    account.server.faults.clear()
+    sensor.now += timedelta(minutes=6)
+    assert sensor.launch()
+
+
+def test_a_run_whose_process_was_killed_does_not_keep_the_next_one_from_starting(sensor: Sensor) -> None:
+    job = sensor.job
+
+    def begun(**tags: str) -> str:
+        run = sensor.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+        return run.run_id
+
+    mine = signature()
+    alive = begun(**mine)
+    assert sensor.tick() == f"A sync is under way already (run {alive[:8]})."
+    dead = [begun(**{**mine, COMMAND: "another"}), begun(**{**mine, PID: "999999999"})]
+    elsewhere = begun(**{**mine, HOST: "elsewhere", PID: "999999999"})
+    sensor.tick()
+    found = {run.run_id for run in sensor.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))}
+    assert found == set(dead) and elsewhere not in found
+
+
+def test_without_a_key_the_sensor_says_where_it_is_found() -> None:
+    settings = Settings(_env_file=None)
+    partitions = build_defs(settings).resolve_job_def("sync_all").partitions_def
+    assert partitions is not None
+    with dg.instance_for_test() as instance, dg.build_sensor_context(instance=instance) as context:
+        said = build_refresh_sensor(settings, partitions).evaluate_tick(context).skip_message
+    assert said is not None and "Personal preferences > API" in said
+
+
+def test_the_weekly_reconciliation_reads_every_month_in_full() -> None:
+    defs = build_defs(Settings(_env_file=None, history_start="2026-01"))
+    schedule = defs.get_repository_def().get_schedule_def("weekly_reconciliation")
+    (request,) = schedule.evaluate_tick(dg.build_schedule_context()).run_requests or ()
+    assert request.tags["dagster/asset_partition_range_start"] == "2026-01-01"
+    assert {op["config"]["mode"] for op in request.run_config["ops"].values()} == {"full"}
+
+
+def test_sensors_and_schedule_run_without_anybody_starting_them() -> None:
+    defs = build_defs(Settings(_env_file=None))
+    repository = defs.get_repository_def()
+    assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
+    assert {schedule.default_status for schedule in repository.schedule_defs} == {dg.DefaultScheduleStatus.RUNNING}
