@@ -94,6 +94,8 @@ def show_outcomes(outcomes: Sequence[AssetOutcome]) -> None:
     console = _output()
     for assets, error in _told_once(outcomes).values():
         console.print(f"\n{', '.join(assets)}: {error}", markup=False, soft_wrap=True)
+    if notes := [f"{outcome.asset} {note}" for outcome in outcomes for note in outcome.notes]:
+        say(f"Noted by checks, with examples in the UI: {', '.join(notes)}")
 
 
 def _told_once(outcomes: Sequence[AssetOutcome]) -> dict[str, tuple[list[str], str]]:

@@ -1,17 +1,21 @@
 """An entity of the catalogue as a software-defined asset, and the single loop that makes them all."""
 
 import warnings
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
+from pipeboard_assets.asset_checks import check_results, check_specs
 from pipeboard_assets.automation import when_upstream_lands
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.checks import entity_checks, main_bi_checks
 from pipeboard_assets.failures import as_dagster_failure
 from pipeboard_assets.forecast import Forecaster
 from pipeboard_assets.frames import base_attributes
+from pipeboard_assets.freshness import read_whole
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM, main_bi_load
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
@@ -45,10 +49,13 @@ def build_assets(
 def build_entity_asset(
     entity: Entity, settings: Settings, partitions: dg.MonthlyPartitionsDefinition, observer: Observer
 ) -> dg.AssetsDefinition:
-    """Upstream are the entities that its columns refer to; its output is a lazy Load, which the IO manager carries out."""
+    """Upstream are the entities that its columns refer to; its output is a lazy Load, which the IO manager carries out, and then the
+    table is checked."""
+
+    key = asset_key(entity.name)
 
     @dg.asset(
-        key=asset_key(entity.name),
+        key=key,
         deps=[asset_key(name) for name in entity.upstream],
         group_name=entity.group,
         kinds={"pipedrive", "postgres"},
@@ -59,10 +66,11 @@ def build_entity_asset(
         backfill_policy=dg.BackfillPolicy.single_run() if entity.is_incremental else None,
         freshness_policy=_freshness_policy(settings),
         automation_condition=when_upstream_lands() if entity.upstream else None,
+        check_specs=check_specs(key, entity_checks(entity)),
         required_resource_keys={"pipedrive", "warehouse"},
         io_manager_key="io_manager",
     )
-    def entity_asset(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.Output:  # type: ignore[type-arg]
+    def entity_asset(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
         observer.display.started(entity.name)
         warehouse = context.resources.warehouse
         sync = EntitySync(
@@ -80,7 +88,11 @@ def build_entity_asset(
         with as_dagster_failure():
             expected = forecaster.of(entity, sync.window)
             context.log.info("forecast: %s", expected)
-            return dg.Output(sync.load(), metadata=expected.metadata)
+            load = sync.load()
+        yield dg.Output(load, metadata=expected.metadata)
+        with as_dagster_failure():
+            checks = entity_checks(entity, read_whole(warehouse))
+        yield from check_results(key, warehouse, str(load.table), checks)
 
     return entity_asset
 
@@ -121,8 +133,10 @@ def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartition
 def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
     """The mart: one SELECT, published by the same IO manager."""
 
+    key, checks = asset_key(MAIN_BI.name), main_bi_checks()
+
     @dg.asset(
-        key=asset_key(MAIN_BI.name),
+        key=key,
         deps=[asset_key(name) for name in UPSTREAM],
         group_name="bi",
         kinds={"postgres", "sql"},
@@ -130,10 +144,13 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
         description=MAIN_BI.comment,
         freshness_policy=_freshness_policy(settings),
         automation_condition=when_upstream_lands(),
+        check_specs=check_specs(key, checks),
+        required_resource_keys={"warehouse"},
         io_manager_key="io_manager",
     )
-    def main_bi(context: dg.AssetExecutionContext) -> dg.Output:  # type: ignore[type-arg]
-        return dg.Output(main_bi_load(context.run.run_id))
+    def main_bi(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        yield dg.Output(main_bi_load(context.run.run_id))
+        yield from check_results(key, context.resources.warehouse, str(MAIN_BI), checks)
 
     return main_bi
 

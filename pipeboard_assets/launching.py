@@ -11,6 +11,7 @@ import dagster as dg
 from pipeboard_assets.automation import SYNC_TAG, month_key, range_tags
 from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.entity_assets import asset_key
+from pipeboard_assets.freshness import read_whole
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.request import SyncRequest
 from pipeboard_assets.sync import Mode
@@ -22,10 +23,7 @@ def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str
     if request.full or request.first:
         return frozenset()
     wanted = (entity.name for entity in CATALOG if entity.is_incremental and entity.name in request.assets)
-    read_whole = warehouse.query(
-        "SELECT DISTINCT entity FROM pipeboard.load WHERE status = 'success' AND mode = 'full'"
-    )
-    return frozenset(wanted) - {row["entity"] for row in read_whole}
+    return frozenset(wanted) - read_whole(warehouse)
 
 
 def run_config(request: SyncRequest) -> dict[str, Any]:

@@ -17,7 +17,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetOutcome:
-    """Rows are counts of records; `rows`: alive in the table afterwards."""
+    """Rows are counts of records; `rows`: alive in the table afterwards. `notes`: what checks found that is no error."""
 
     asset: str
     status: Status
@@ -30,6 +30,7 @@ class AssetOutcome:
     restored: int = 0
     rejected: int = 0
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,11 @@ class SyncOutcome:
     assets: tuple[AssetOutcome, ...] = field(default_factory=tuple)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """The contract; what checks noted stands in the UI."""
+        whole = asdict(self)
+        for asset in whole["assets"]:
+            del asset["notes"]
+        return whole
 
 
 def overall(outcomes: Sequence[AssetOutcome]) -> Status:

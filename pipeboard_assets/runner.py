@@ -84,7 +84,16 @@ def _outcome(
     if DagsterEventType.STEP_SUCCESS not in kinds:
         why = f"{', '.join(causes)} did not succeed" if causes else "the run ended before its turn"
         return AssetOutcome(asset=name, status=Status.SKIPPED, error=f"skipped, because {why}")
-    return AssetOutcome(asset=name, status=Status.SUCCESS, **_figures(events))
+    return AssetOutcome(asset=name, status=Status.SUCCESS, notes=tuple(_notes(events)), **_figures(events))
+
+
+def _notes(events: Sequence[DagsterEvent]) -> Iterator[str]:
+    """Checks that found something, though nothing that makes the table wrong."""
+    for event in events:
+        if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+            evaluation = event.asset_check_evaluation_data
+            if not evaluation.passed:
+                yield f"{evaluation.check_name} ({evaluation.metadata['exceptions'].value})"
 
 
 def _failure_of(event: DagsterEvent) -> tuple[bool, str]:

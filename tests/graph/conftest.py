@@ -45,7 +45,7 @@ class Account:
         asked = SyncRequest(**request)
         if not (asked.full or asked.first):
             asked = SyncRequest(**request, without_history=without_history(self.warehouse, asked))
-        with dg.instance_for_test() as instance:
+        with dg.DagsterInstance.ephemeral() as instance:
             _, _, outcomes = run_sync(build_defs(self.settings), instance, asked)
         return {outcome.asset: outcome for outcome in outcomes}
 

@@ -83,7 +83,7 @@ class Sensor:
 
 @pytest.fixture
 def sensor(fresh_account: Account) -> Iterator[Sensor]:
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         yield Sensor(fresh_account, instance)
 
 
@@ -139,7 +139,7 @@ def test_without_a_key_the_sensor_says_where_it_is_found() -> None:
     settings = Settings(_env_file=None)
     partitions = build_defs(settings).resolve_job_def("sync_all").partitions_def
     assert partitions is not None
-    with dg.instance_for_test() as instance, dg.build_sensor_context(instance=instance) as context:
+    with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
         said = build_refresh_sensor(settings, partitions).evaluate_tick(context).skip_message
     assert said is not None and "Personal preferences > API" in said
 

@@ -133,7 +133,7 @@ def test_main_bi_equals_a_naive_recomputation(synced: Account) -> None:
 def test_a_run_that_ends_before_its_first_step_says_why(fresh_account: Account) -> None:
     """Between the start of the command and the run's, the database went away."""
     settings = fresh_account.settings.model_copy(update={"database_url": SecretStr("postgresql://u:p@127.0.0.1:1/x")})
-    with dg.instance_for_test() as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         _, _, outcomes = run_sync(build_defs(settings), instance, SyncRequest())
     assert {outcome.status for outcome in outcomes} == {Status.FAILED}
     (told,) = {outcome.error for outcome in outcomes}

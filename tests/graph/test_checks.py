@@ -1,0 +1,210 @@
+"""The checks that run after every load: each finds its damage, a red one stops what is downstream and names itself."""
+
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.checks import Severity, Verdict, entity_checks, main_bi_checks, verdicts
+from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.freshness import read_whole
+from pipeboard_assets.outcome import Status, overall
+from pipeboard_io import Warehouse
+from pipeboard_resources.settings import Settings
+from tests.graph.conftest import Account
+
+Damage = Callable[..., Verdict]
+
+
+@pytest.fixture(scope="module")
+def synced(account: Account) -> Account:
+    assert {outcome.status for outcome in account.sync().values()} == {Status.SUCCESS}
+    return account
+
+
+@pytest.fixture
+def damage(synced: Account, postgres_url: str) -> Iterator[Damage]:
+    """`damage(table, check, *statements)`: what the check finds in a copy of the database after these statements."""
+    assert synced.settings.database_url is not None
+    original = urlsplit(synced.settings.database_url.get_secret_value())
+    name = f"{original.path[1:]}_damaged"
+    copy = urlunsplit(original._replace(path=f"/{name}"))
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{original.path[1:]}"'.encode())
+
+        def damage(table: str, check: str, *statements: str) -> Verdict:
+            with psycopg.connect(copy) as connection:
+                for statement in statements:
+                    connection.execute(statement.encode())
+            return examined(Warehouse(copy), table)[check]
+
+        yield damage
+        server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
+
+
+def examined(warehouse: Warehouse, table: str) -> dict[str, Verdict]:
+    """What the checks of a table find, by name."""
+    schema, _, name = table.partition(".")
+    checks = main_bi_checks() if schema == "bi" else entity_checks(by_name(name), read_whole(warehouse))
+    return {verdict.check.name: verdict for verdict in verdicts(warehouse, table, checks)}
+
+
+def loads(entity: str, *rows: int) -> str:
+    """More loads in the ledger, the newest last."""
+    values = ", ".join(f"('t{n}', '{entity}', '', '', 'success', now(), {count})" for n, count in enumerate(rows))
+    return f"INSERT INTO pipeboard.load (load_id, entity, table_name, mode, status, started_at, rows) VALUES {values}"
+
+
+def test_every_asset_has_its_checks_and_all_of_them_block() -> None:
+    specs = [spec for asset in build_defs(Settings(_env_file=None)).assets or () for spec in asset.check_specs]  # type: ignore[union-attr]
+    by_asset = {name: {spec.name for spec in specs if spec.asset_key.path[-1] == name} for name in ("deals", "users")}
+    assert all(spec.blocking and spec.description for spec in specs)
+    assert by_asset["users"] == {"unique_key", "required_columns", "volume", "rejected_records", "columns"}
+    assert by_asset["deals"] == by_asset["users"] | {"references", "watermark", "custom_fields"}
+
+
+def test_a_synced_company_passes_but_for_users_who_left(synced: Account) -> None:
+    found = {entity.name: examined(synced.warehouse, f"pipedrive.{entity.name}") for entity in CATALOG}
+    found["main_bi"] = examined(synced.warehouse, "bi.main_bi")
+    odd = {(name, each.check.name) for name, checks in found.items() for each in checks.values() if not each.is_passed}
+    assert odd <= {(name, "references") for name in ("organizations", "persons", "deals", "activities")} | {
+        (name, "watermark")
+        for name in found  # the company's clock stands still
+    }
+    assert all(
+        "is not in users" in example
+        for name, check in odd
+        for example in found[name][check].examples
+        if check == "references"
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "check", "statements", "severity", "example"),
+    [
+        (
+            "pipedrive.deals",
+            "unique_key",
+            ("ALTER TABLE {t} DROP CONSTRAINT deals_pkey", "INSERT INTO {t} SELECT * FROM {t} WHERE id = 1"),
+            Severity.ERROR,
+            "id 1: 2 rows",
+        ),
+        (
+            "pipedrive.deals",
+            "required_columns",
+            ("UPDATE {t} SET title = NULL, status = NULL WHERE id = 1",),
+            Severity.WARN,
+            "id 1 lacks title, status",
+        ),
+        ("pipedrive.deals", "required_columns", ("UPDATE {t} SET title = NULL",), Severity.ERROR, "id 1 lacks title"),
+        (
+            "pipedrive.deals",
+            "references",
+            ("DELETE FROM pipedrive.persons",),
+            Severity.ERROR,
+            "person_id",
+        ),
+        (
+            "pipedrive.stages",
+            "references",
+            ("DELETE FROM pipeboard.load",),
+            Severity.WARN,
+            "pipelines was never read whole",
+        ),
+        ("pipedrive.users", "volume", (loads("users", 9, 0),), Severity.ERROR, "0 rows are alive; usually"),
+        (
+            "pipedrive.deals",
+            "volume",
+            (loads("deals", 290, 310, 300, 120),),
+            Severity.WARN,
+            "120 rows are alive; usually 300 are",
+        ),
+        ("pipedrive.deals", "volume", (loads("deals", 290, 310, 300, 12),), Severity.ERROR, "12 rows are alive"),
+        (
+            "pipedrive.deals",
+            "rejected_records",
+            (
+                "INSERT INTO pipeboard.rejected_record (entity, record_key, column_name, reason, raw, load_id)"
+                + " VALUES ('deals', '7', 'close_time', 'no instant', '{{}}', 'x')",
+            ),
+            Severity.WARN,
+            "id 7: close_time: no instant",
+        ),
+        (
+            "pipedrive.deals",
+            "columns",
+            ("UPDATE {t} SET extra = '{{\"brand_new\": 1}}' WHERE id < 4",),
+            Severity.WARN,
+            "unknown attribute brand_new, kept in extra (3 rows)",
+        ),
+        (
+            "pipedrive.deals",
+            "columns",
+            (loads("deals", 300), "UPDATE pipeboard.load SET columns_added = '{{cf_x}}' WHERE load_id = 't0'"),
+            Severity.WARN,
+            "new column cf_x",
+        ),
+        (
+            "pipedrive.deals",
+            "watermark",
+            ("UPDATE pipeboard.watermark SET value = now() + interval '1 day' WHERE name = 'deals'",),
+            Severity.WARN,
+            "the newest change is of ",
+        ),
+        (
+            "pipedrive.deals",
+            "custom_fields",
+            ("UPDATE pipeboard.custom_field SET columns = '[{{\"name\": \"cf_gone\"}}]' WHERE entity = 'deals'",),
+            Severity.ERROR,
+            "has no column cf_gone",
+        ),
+        (
+            "bi.main_bi",
+            "one_row_per_living_deal",
+            ("DELETE FROM {t} WHERE deal_id = 1",),
+            Severity.ERROR,
+            "deal 1 has no row",
+        ),
+        (
+            "bi.main_bi",
+            "one_row_per_living_deal",
+            ("UPDATE pipedrive.deals SET deleted_at = now() WHERE id = 1",),
+            Severity.ERROR,
+            "deal 1 has a row but is not alive",
+        ),
+        ("bi.main_bi", "sums_by_currency", ("UPDATE {t} SET value = 2 * value",), Severity.ERROR, "in pipedrive.deals"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_check_finds_its_damage_and_shows_it(
+    damage: Damage, table: str, check: str, statements: tuple[str, ...], severity: Severity, example: str
+) -> None:
+    verdict = damage(table, check, *(statement.format(t=table) for statement in statements))
+    assert not verdict.is_passed and verdict.severity is severity
+    assert any(example in each for each in verdict.examples), verdict.examples
+    assert len(verdict.examples) <= 5 and verdict.check.remedy in str(verdict)
+
+
+def test_a_red_check_fails_the_sync_names_itself_and_stops_what_is_downstream(fresh_account: Account) -> None:
+    company = fresh_account.company
+    assert fresh_account.sync()["deals"].status is Status.SUCCESS
+    company.advance(3600)
+    for number in company.ids("deals")[:10]:
+        company.update("deals", number, {"title": None})
+    outcomes = fresh_account.sync()
+    deals = outcomes["deals"]
+    assert (deals.status, overall(list(outcomes.values()))) == (Status.FAILED, Status.FAILED)
+    assert deals.error is not None
+    assert deals.error.startswith(
+        "check required_columns: title, status, pipeline_id, stage_id: filled in every living row."
+    )
+    assert "Seen: 10 exceptions: id 1 lacks title; " in deals.error and deals.error.endswith("`extra`.")
+    assert (outcomes["activities"].status, outcomes["main_bi"].status) == (Status.SKIPPED, Status.SKIPPED)
+    company.advance(3600)
+    for number in company.ids("deals")[3:10]:
+        company.update("deals", number, {"title": "again"})
+    outcomes = fresh_account.sync()
+    assert overall(list(outcomes.values())) is Status.SUCCESS
+    assert "required_columns (3)" in outcomes["deals"].notes, "a few are no error"
