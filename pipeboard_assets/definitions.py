@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from pipeboard_assets.alert_sensor import build_alert_sensor
 from pipeboard_assets.automation import build_downstream_sensor, build_sync_all, months
 from pipeboard_assets.entity_assets import build_assets
 from pipeboard_assets.observer import Observer
@@ -18,7 +19,7 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
         assets=build_assets(settings, partitions, watched),
         jobs=[build_sync_all()],
         schedules=[build_weekly_reconciliation(partitions)],
-        sensors=[build_refresh_sensor(settings, partitions), build_downstream_sensor()],
+        sensors=[build_refresh_sensor(settings, partitions), build_downstream_sensor(), build_alert_sensor(settings)],
         resources=build_resources(settings, watched),
         executor=dg.in_process_executor,  # a spawned step costs 1.5-2 s; concurrency lives inside the steps
     )

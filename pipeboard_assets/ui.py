@@ -27,6 +27,8 @@ def serve(settings: Settings, *, port: int) -> int:
         say(f"Dagster UI: http://127.0.0.1:{port}  (Ctrl-C stops it)")
         command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
         environment = os.environ | process_environment(ready) | {"PYTHONWARNINGS": _UNHEEDED_WARNING}
+        if "ui_url" not in settings.model_fields_set:
+            environment["PIPEBOARD_UI_URL"] = f"http://127.0.0.1:{port}"
         # polars takes SIGINT over so that system calls go on after it (SA_RESTART); this wait would never see Ctrl-C.
         signal.siginterrupt(signal.SIGINT, True)
         with _process_group(command, environment) as process, suppress(KeyboardInterrupt):

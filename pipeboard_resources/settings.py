@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeboard_resources.pipedrive.key import KEY_PLACE, is_sendable
@@ -66,6 +66,10 @@ def _origin(url: str) -> str:
     if not is_origin or parts.query or parts.fragment or parts.username is not None:
         raise ValueError("no origin; write https:// and a host, for example https://your-company.pipedrive.com")
     return url.rstrip("/")
+
+
+def _words(text: object) -> object:
+    return text.split() if isinstance(text, str) else text
 
 
 def _redis_url(url: SecretStr) -> SecretStr:
@@ -135,8 +139,11 @@ class Settings(BaseSettings):
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
         "UTC", alias="PIPEBOARD_TIMEZONE", description="Time zone of months, business days and display."
     )
-    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_words)] = Field(
         (), alias="PIPEBOARD_ALERT_URLS", description="Apprise URLs, separated by spaces."
+    )
+    ui_url: Annotated[str, AfterValidator(_origin)] = Field(
+        "http://127.0.0.1:3000", alias="PIPEBOARD_UI_URL", description="Where Dagster's UI is, for links in alerts."
     )
     token_reserve_percent: float = Field(
         10,

@@ -1,3 +1,8 @@
 """Fixture plugins: real servers and the stand-in, one of each per worker, one database per module."""
 
-pytest_plugins = ["tests.fixtures.servers", "tests.fixtures.standin", "tests.fixtures.fault_table"]
+pytest_plugins = [
+    "tests.fixtures.servers",
+    "tests.fixtures.standin",
+    "tests.fixtures.receivers",
+    "tests.fixtures.fault_table",
+]
