@@ -12,10 +12,10 @@ from pipeboard_assets.automation import when_upstream_lands
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.checks import entity_checks, main_bi_checks
+from pipeboard_assets.covered import read_whole
 from pipeboard_assets.failures import as_dagster_failure
 from pipeboard_assets.forecast import Forecaster
 from pipeboard_assets.frames import base_attributes
-from pipeboard_assets.freshness import read_whole
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM, main_bi_load
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
@@ -27,7 +27,7 @@ OWNER = "team:data"
 class SyncConfig(dg.Config):
     """How to run an entity. `auto`: the current month reads what changed, every month together read everything."""
 
-    mode: Literal["auto", "incremental", "backfill", "full", "rejected"] = "auto"
+    mode: Literal["auto", "incremental", "backfill", "full", "history", "rejected"] = "auto"
     allow_mass_delete: bool = False
 
 
@@ -127,7 +127,8 @@ def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartition
         return Window(Mode.INCREMENTAL, lower)
     if mode == "auto" and reaches_now and reaches_past:
         return FULL
-    return Window(Mode.BACKFILL, lower, None if reaches_now else span.end, moves_watermark=reaches_now)
+    kind = Mode.HISTORY if mode == Mode.HISTORY else Mode.BACKFILL
+    return Window(kind, lower, None if reaches_now else span.end, moves_watermark=reaches_now)
 
 
 def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:

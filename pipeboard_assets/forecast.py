@@ -1,8 +1,9 @@
 """What a sync will ask of the API, told before it starts from what is stored: requests and tokens. No Dagster."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from pipeboard_assets.catalog.entity import Entity
@@ -12,6 +13,7 @@ from pipeboard_resources.pipedrive.endpoint import Endpoint, Forecast, forecast,
 
 _FIELDS = "SELECT count(*) AS fields FROM pipeboard.custom_field WHERE entity = %s AND retired_at IS NULL"
 _LOADED = "SELECT 1 FROM pipeboard.load WHERE entity = %s AND status = 'success' LIMIT 1"
+NOTHING: Mapping[str, int] = MappingProxyType({})
 _BASE_FIELDS = 50  # what Pipedrive's own field lists hold besides the custom ones
 
 
@@ -41,21 +43,22 @@ class EntityForecast:
 class Forecaster:
     """Estimates from the tables. Changes since the watermark are taken to be as many as in as long a time before it.
 
-    `highest_ids`: by list, the greatest id at Pipedrive: no list holds more records, so it stands in where nothing is
-    stored yet. Lists that may come from the cache count in full.
+    Lists that may come from the cache count in full.
     """
 
     warehouse: Warehouse
     now: datetime
     overlap: timedelta
     page_size: int
-    highest_ids: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, entity: Entity, window: Window) -> EntityForecast:
-        """Raises WarehouseError."""
+    def of(self, entity: Entity, window: Window, *, highest_ids: Mapping[str, int] = NOTHING) -> EntityForecast:
+        """`highest_ids`: by list, the greatest id at Pipedrive, which stands in where nothing was ever loaded.
+
+        Raises WarehouseError.
+        """
         is_new = not self.warehouse.query(_LOADED, [entity.name])
         counts = [
-            self.highest_ids.get(endpoint.name) if is_new else self._records(entity, endpoint, window)
+            highest_ids.get(endpoint.name) if is_new else self._records(entity, endpoint, window)
             for endpoint in entity.lists
         ]
         costs = [self._cost(endpoint, count) for endpoint, count in zip(entity.lists, counts, strict=True)]

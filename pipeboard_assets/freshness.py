@@ -1,4 +1,4 @@
-"""How old each table is, what that age means, and whether the table was ever read whole.
+"""How old each table is, and what that age means.
 
 Read from the ledger, not from Dagster's records: there a backfill of old months makes the whole asset look fresh.
 """
@@ -31,12 +31,6 @@ class Freshness(StrEnum):
 def last_successes(warehouse: Warehouse) -> dict[str, datetime]:
     """When each table was last brought up to date; a table that never was is not in it."""
     return {row["entity"]: row["last_success"] for row in warehouse.query(_LAST_SUCCESSES)}
-
-
-def read_whole(warehouse: Warehouse) -> frozenset[str]:
-    """Entities whose list was read from end to end at least once."""
-    rows = warehouse.query("SELECT DISTINCT entity FROM pipeboard.load WHERE status = 'success' AND mode = 'full'")
-    return frozenset(row["entity"] for row in rows)
 
 
 def freshness(last_success: datetime | None, settings: Settings, *, now: datetime) -> Freshness:

@@ -10,8 +10,8 @@ import dagster as dg
 
 from pipeboard_assets.automation import SYNC_TAG, month_key, range_tags
 from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.covered import read_whole
 from pipeboard_assets.entity_assets import asset_key
-from pipeboard_assets.freshness import read_whole
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.request import SyncRequest
 from pipeboard_assets.sync import Mode
@@ -48,6 +48,8 @@ def _mode(name: str, request: SyncRequest) -> str:
         return Mode.REJECTED.value
     if request.full or name in request.without_history:
         return Mode.FULL.value
+    if request.is_history:
+        return Mode.HISTORY.value
     return Mode.BACKFILL.value if request.first else Mode.INCREMENTAL.value
 
 

@@ -14,6 +14,7 @@ from pipeboard_assets.custom_fields import parse_fields, preview
 from pipeboard_assets.environment import servers
 from pipeboard_assets.forecast import EntityForecast, Forecaster
 from pipeboard_assets.frames import Framer, reserved_names
+from pipeboard_assets.history import highest_ids
 from pipeboard_assets.launching import without_history
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.request import SyncRequest
@@ -22,7 +23,7 @@ from pipeboard_assets.sync import FULL, Mode, Window
 from pipeboard_io import Table, Warehouse
 from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
 from pipeboard_resources.pipedrive.client import PipedriveClient
-from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Endpoint, Forecast
+from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Forecast
 from pipeboard_resources.settings import Settings
 
 _READS = {Mode.FULL: "everything", Mode.INCREMENTAL: "what changed", Mode.BACKFILL: "the months"}
@@ -72,8 +73,7 @@ def _forecasts(
         window = _window(entity, request, settings.history_start, now)
         found = forecaster.of(entity, window)
         if found.cost is None:
-            highest = {endpoint.name: _highest_id(client, endpoint) for endpoint in entity.lists}
-            found = replace(forecaster, highest_ids=highest).of(entity, window)
+            found = forecaster.of(entity, window, highest_ids=highest_ids(client, entity))
         yield found
 
 
@@ -82,12 +82,6 @@ def _sight_cost(forecasts: list[EntityForecast]) -> Forecast:
     monthly = {entity.name for entity in CATALOG if entity.is_incremental}
     is_asked = any(each.mode is Mode.FULL and each.entity in monthly for each in forecasts)
     return Forecast(1, CURRENT_USER.tokens) if is_asked else Forecast(0, 0)
-
-
-def _highest_id(client: PipedriveClient, endpoint: Endpoint) -> int:
-    """One record of the list: the newest by id. Ids are given in ascending order, so no list holds more records."""
-    page = client.page(endpoint, params={"sort_by": "id", "sort_direction": "desc", "limit": "1"})
-    return max((int(record["id"]) for record in page.records), default=0)
 
 
 def _entities(request: SyncRequest) -> list[Entity]:

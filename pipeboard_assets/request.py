@@ -15,7 +15,8 @@ MONTHLY = tuple(entity.name for entity in CATALOG if entity.is_incremental)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
-    """What a person asked for. `first`/`last`: months YYYY-MM of a backfill, both or none."""
+    """What a person asked for. `first`/`last`: months YYYY-MM of a backfill, both or none; `is_history`: they are a part of
+    a first load that is spread over days. `without_history`: assets that were never read whole."""
 
     assets: tuple[str, ...] = ASSETS
     full: bool = False
@@ -23,6 +24,7 @@ class SyncRequest:
     last: str | None = None
     allow_mass_delete: bool = False
     retry_rejected: bool = False
+    is_history: bool = False
     without_history: frozenset[str] = frozenset()
 
 

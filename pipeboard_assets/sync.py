@@ -11,6 +11,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.covered import read_whole
 from pipeboard_assets.custom_fields import CustomFields, parse_fields, place
 from pipeboard_assets.frames import Framer, reserved_names
 from pipeboard_assets.sight import KeyUser, require_same_sight
@@ -24,12 +25,13 @@ if TYPE_CHECKING:  # it loads httpx and redis, which the graph does not need bef
 
 
 class Mode(StrEnum):
-    """What a sync reads: everything (and reconciles), what changed since the watermark, a range of `update_time`, or the
-    records of which something was rejected."""
+    """What a sync reads: everything (and reconciles), what changed since the watermark, a range of `update_time`, a month
+    of a first load that is spread over days, or the records of which something was rejected."""
 
     FULL = "full"
     INCREMENTAL = "incremental"
     BACKFILL = "backfill"
+    HISTORY = "history"
     REJECTED = "rejected"
 
 
@@ -41,6 +43,13 @@ class Window:
     lower: datetime | None = None
     upper: datetime | None = None
     moves_watermark: bool = True
+
+    @property
+    def begin(self) -> datetime:
+        """A moment in the first month of the window; of one that is open to the past, in its last month."""
+        if self.lower is not None:
+            return self.lower
+        return datetime.now(UTC) if self.upper is None else self.upper - timedelta(seconds=1)
 
 
 FULL = Window(Mode.FULL)
@@ -146,7 +155,9 @@ class EntitySync:
         )
 
     def facts(self) -> Mapping[str, object]:
-        """What the ledger remembers of a full read: whose key saw all this."""
+        """What the ledger remembers: whose key saw all of it; which month of the history this was."""
+        if self.window.mode is Mode.HISTORY:
+            return {"month": f"{self.window.begin:%Y-%m}", "completes_history": self.window.lower is None}
         return {} if self._user is None else {"key_user": self._user.id}
 
     def _custom_fields(self, *, bypass_cache: bool = False) -> CustomFields:
@@ -216,12 +227,17 @@ class EntitySync:
         return Batch(framed.frame, framed.rejects)
 
     def _bounds(self, endpoint: Endpoint) -> Bounds:
-        """`update_time` from (>=) and until (<)."""
-        lower = self.window.lower
-        if self.window.mode is Mode.INCREMENTAL:
-            watermark = self.warehouse.watermark(endpoint.name)
-            lower = watermark - self.policy.overlap if watermark is not None else lower
-        return lower, self.window.upper
+        """`update_time` from (>=) and until (<).
+
+        A list that was read whole and has no watermark held nothing: whatever is in it now is new, whenever that was.
+        """
+        if self.window.mode is not Mode.INCREMENTAL:
+            return self.window.lower, self.window.upper
+        watermark = self.warehouse.watermark(endpoint.name)
+        if watermark is not None:
+            return watermark - self.policy.overlap, self.window.upper
+        was_read_whole = self.entity.name in read_whole(self.warehouse)
+        return None if was_read_whole else self.window.lower, self.window.upper
 
     def _resume_key(self, windows: Mapping[str, Bounds]) -> str:
         """Same question, same key. Rows staged before the last full sync may be of records that it found gone."""

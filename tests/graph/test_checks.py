@@ -8,8 +8,8 @@ import pytest
 
 from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.checks import Severity, Verdict, entity_checks, main_bi_checks, verdicts
+from pipeboard_assets.covered import read_whole
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.freshness import read_whole
 from pipeboard_assets.outcome import Status, overall
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings

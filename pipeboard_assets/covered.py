@@ -1,0 +1,29 @@
+"""Which parts of Pipedrive's history are in the tables: told by the ledger of loads. No Dagster."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from pipeboard_io import Warehouse
+
+# A first load that is spread over months ends with the month that is open to the past.
+_READ_WHOLE = """
+SELECT DISTINCT entity FROM pipeboard.load
+WHERE status = 'success' AND (mode = 'full' OR facts @> '{"completes_history": true}')
+"""
+_MONTHS = """
+SELECT entity, facts ->> 'month' AS month, finished_at FROM pipeboard.load
+WHERE status = 'success' AND mode = 'history' ORDER BY finished_at
+"""
+
+
+def read_whole(warehouse: Warehouse) -> frozenset[str]:
+    """Entities whose lists were read from end to end at least once."""
+    return frozenset(row["entity"] for row in warehouse.query(_READ_WHOLE))
+
+
+def months_read(warehouse: Warehouse) -> Mapping[str, Sequence[tuple[str, datetime]]]:
+    """By entity, the months (YYYY-MM) of a first load that is spread over days, and when each was finished."""
+    months: dict[str, list[tuple[str, datetime]]] = {}
+    for row in warehouse.query(_MONTHS):
+        months.setdefault(row["entity"], []).append((row["month"], row["finished_at"]))
+    return months
