@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import threading
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import httpx
@@ -26,11 +26,11 @@ CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer, read to its end. Header names are in lower case; `body` is decompressed."""
+    """One HTTP answer, read to its end. Header names are in lower case; `body` is decompressed, and people's data."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 class _KeyHeader(httpx.Auth):

@@ -226,7 +226,7 @@ def failing_run(guarded, fresh_database, redis_url, tmp_path):
         "DATABASE_URL": f"postgresql://secretive:{quote(PASSWORD, safe='')}@{where}{parts.path}",
         "REDIS_URL": redis_url,
         "PIPEBOARD_HISTORY_START": "2026-10",
-        "PIPEBOARD_RETRY_ATTEMPTS": "2",
+        "PIPEBOARD_RETRY_ATTEMPTS": "1",
     }
     try:
         yield subprocess.run(
