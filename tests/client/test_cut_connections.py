@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from pydantic import SecretStr
 
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint
-from pipeboard_resources.pipedrive.errors import CircuitOpenError, PipedriveError, RetriablePipedriveError
+from pipeboard_resources.pipedrive.errors import (
+    CircuitOpenError,
+    NoAnswerError,
+    PipedriveError,
+    RetriablePipedriveError,
+)
 from pipeboard_resources.pipedrive.retry import RetryPolicy
 from tests.client.cutting_proxy import FRAMINGS, Weather, cutting
+from tests.fixtures.listening import listening
 
 DEALS = Endpoint("deals", "/api/v2/deals", is_filterable_by_time=True)
 READS = {"pages": PipedriveClient.pages, "pages_by_time": PipedriveClient.pages_by_time}
@@ -52,3 +59,21 @@ def test_a_read_over_connections_cut_anywhere_is_complete_and_equal_or_an_error(
                 assert ends[-1] == "error"
     assert cuts > 80
     assert min(ends.count("complete"), ends.count("error")) > 15
+
+
+@pytest.mark.parametrize("framing", [b"content-length: 100000", b"transfer-encoding: chunked", b"connection: close"])
+def test_a_body_that_drips_ends_with_the_timeout_and_not_with_its_last_byte(framing):
+    def drip(client):
+        client.recv(65536)
+        client.sendall(b"HTTP/1.1 200 OK\r\n%b\r\n\r\n" % framing)
+        while True:
+            client.sendall(b"1\r\n \r\n")
+            time.sleep(0.01)  # the server's pace, far below the timeout of httpx for one read
+
+    with listening(drip) as port:
+        options = ClientOptions(base_url=f"http://127.0.0.1:{port}", timeout_seconds=0.3, retry=RetryPolicy(attempts=1))
+        with PipedriveClient(SecretStr("key"), options) as client:
+            started = time.monotonic()
+            with pytest.raises(NoAnswerError, match=r"after 0\.3 s"):
+                read(client, PipedriveClient.pages)
+    assert time.monotonic() - started < 2

@@ -105,6 +105,7 @@ def assert_expected(fault, times, end, client):
         assert client.usage.retries >= 2
     elif fault in FINAL:
         assert issubclass(getattr(errors, end, errors.ServerError), FINAL[fault]) or fault == "status_400"
+        assert client.usage.retries == 0
 
 
 def assert_says_what_to_do(error, endpoint):
