@@ -12,7 +12,7 @@ from pipeboard_resources.embedded import redis_server
 from pipeboard_resources.pipedrive.classify import RateHeaders
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Request
-from pipeboard_resources.pipedrive.errors import NoAnswerError
+from pipeboard_resources.pipedrive.errors import BlockedError, NoAnswerError
 from pipeboard_resources.pipedrive.limiter import SMALLEST_PLAN_LIMIT, BurstLimiter
 from pipeboard_resources.pipedrive.limits import Limits
 from pipeboard_resources.pipedrive.transport import Answer
@@ -182,6 +182,37 @@ def test_whatever_answers_in_redis_place_the_limits_go_on_by_themselves(answer, 
         shared.close()
     assert most_in_a_window(instants) <= LIMIT
     assert sum("Redis is not usable" in line for line in caplog.messages) <= 1
+
+
+def test_a_page_of_the_firewall_stops_every_read_of_the_process(peaceful, client_for):
+    peaceful.faults.add("html_403", PERSONS.path)
+    client = client_for(peaceful)
+    for endpoint in (PERSONS, PERSONS, DEALS):
+        with pytest.raises(BlockedError):
+            list(client.scoped().pages(endpoint))
+    assert len(peaceful.requests) == 1
+
+
+@pytest.mark.parametrize(("readers", "has_redis"), [(1, False), (4, False), (4, True)])
+def test_a_program_that_uses_the_same_key_costs_time_but_no_ban_and_no_record(
+    readers, has_redis, standin_factory, client_for, clock, shared
+):
+    """It sends two requests for each of ours, on a Lite plan; 25 refusals within ten seconds would be a ban."""
+    server = standin_factory(deals=300, clock=clock.now)
+    truth = {record["id"] for page in client_for(server).pages(DEALS) for record in page.records}
+    server.reset()
+    server.company.set_plan("Lite")
+
+    def neighbour(company, endpoint, page):
+        for _ in range(2):
+            server.limits.admit(server.api_key, 0, company.plan)
+
+    server.before_page = neighbour
+    client = client_for(server, page_size=5, readers=readers, shared=shared if has_redis else None)
+    met = {record["id"] for page in client.pages_by_time(DEALS) for record in page.records}
+    assert met == truth
+    assert {entry.status for entry in server.requests} <= {200, 429}
+    assert client.usage.burst_refusals <= len(server.requests) / 5
 
 
 def test_the_smallest_plan_never_answers_429_to_four_readers(standin_factory):
