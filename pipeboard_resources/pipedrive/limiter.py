@@ -32,7 +32,7 @@ class BurstLimiter:
 
     def __init__(self, account: str, *, shared: SharedRedis | None, clock: Clock) -> None:
         self._key = f"pipeboard:burst:{account}"
-        self._hold_key = f"pipeboard:hold:{account}"
+        self._pace_key = f"pipeboard:pace:{account}"  # what answers told: the plan's limit, a pause
         self._shared = shared
         self._clock = clock
         self._lock = threading.Lock()
@@ -40,6 +40,7 @@ class BurstLimiter:
         self._common: RedisBucket | None = None
         self._held_until = 0.0
         self._shared_count = 0
+        self._is_told = False
         self.limit = SMALLEST_PLAN_LIMIT
 
     def acquire(self, cancel: threading.Event | None = None) -> float:
@@ -58,16 +59,19 @@ class BurstLimiter:
         with self._lock:
             self._held_until = max(self._held_until, until)
         if self._shared is not None:
-            self._shared.attempt(lambda server: self._extend_shared_hold(server, until), None)
+            self._shared.attempt(lambda server: self._extend_hold(server, until), None)
 
     def observe(self, rates: RateHeaders) -> None:
         """Learn the plan's limit, and whether others use the same key: their requests fill our window, too."""
-        if rates.burst_limit:
-            self._learn(rates.burst_limit)
+        if rates.burst_limit and (rates.burst_limit != self.limit or not self._is_told):
+            self._is_told = True
+            self._set_limit(rates.burst_limit)
+            if self._shared is not None:
+                self._shared.attempt(lambda server: self._publish(server, "limit", str(self.limit)), None)
         if rates.burst_remaining is not None and rates.burst_remaining <= self.limit // 4:
             self._make_room_for_others(self.limit - rates.burst_remaining)
 
-    def _learn(self, limit: int) -> None:
+    def _set_limit(self, limit: int) -> None:
         with self._lock:
             if limit == self.limit:
                 return
@@ -81,18 +85,30 @@ class BurstLimiter:
         own = self._held_until - self._clock.now()
         if self._shared is None:
             return max(0.0, own)
-        return max(0.0, own, self._shared.attempt(self._shared_hold_left, 0.0))
+        return max(0.0, own, self._shared.attempt(self._read_pace, 0.0))
 
-    def _shared_hold_left(self, server: redis.Redis) -> float:
-        left = float(server.get(self._hold_key) or 0) - self._clock.now()
+    def _read_pace(self, server: redis.Redis) -> float:
+        """Seconds left of a pause that any run was asked for.
+
+        Its limit counts, too, until an answer tells this run: who assumed less would find no room beside who knows more.
+        """
+        held_until, limit = server.hmget(self._pace_key, "held_until", "limit")
+        if limit is not None and not self._is_told:
+            self._set_limit(max(SMALLEST_PLAN_LIMIT, int(limit)))
+        left = float(held_until or 0) - self._clock.now()
         if not left < SECONDS_IN_REDIS:
             raise ValueError("nobody is told to wait for so long")
         return left
 
-    def _extend_shared_hold(self, server: redis.Redis, until: float) -> None:
-        left = until - self._clock.now()
-        if left > self._shared_hold_left(server):
-            server.set(self._hold_key, str(until), px=max(1, int(left * 1000)))
+    def _extend_hold(self, server: redis.Redis, until: float) -> None:
+        if until - self._clock.now() > self._read_pace(server):
+            self._publish(server, "held_until", str(until))
+
+    def _publish(self, server: redis.Redis, field: str, value: str) -> None:
+        with server.pipeline(transaction=False) as batch:
+            batch.hset(self._pace_key, field, value)
+            batch.expire(self._pace_key, SECONDS_IN_REDIS)
+            batch.execute()
 
     def _take(self) -> float:
         """Seconds until there is room; 0 means that a place was taken.
@@ -116,6 +132,7 @@ class BurstLimiter:
             if self._shared_count % SWEEP_EVERY == 0:
                 bucket.leak(now)
                 server.expire(self._key, SECONDS_IN_REDIS)
+                server.expire(self._pace_key, SECONDS_IN_REDIS)
             self._shared_count += 1
             self._common = bucket
         return seconds

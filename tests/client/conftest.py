@@ -9,8 +9,10 @@ import pytest
 import stamina
 from pydantic import SecretStr
 
+from pipeboard_resources.pipedrive.classify import RateHeaders
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.retry import RetryPolicy
+from pipeboard_resources.shared_redis import SharedRedis
 
 
 class FakeClock:
@@ -76,6 +78,20 @@ def client_for(clock: FakeClock) -> Iterator[ClientFactory]:
     yield make
     for client in made:
         client.close()
+
+
+def told(**rates) -> RateHeaders:
+    """The limits of an answer that tells only these."""
+    return RateHeaders(**{**dict.fromkeys(RateHeaders.__slots__), **rates})
+
+
+@pytest.fixture
+def shared(redis_client, redis_url, clock) -> Iterator[SharedRedis]:
+    """An empty Redis that is asked again right after a trouble."""
+    redis_client.flushall()
+    made = SharedRedis(SecretStr(redis_url), clock=clock, pause_seconds=0)
+    yield made
+    made.close()
 
 
 @pytest.fixture

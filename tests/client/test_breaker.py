@@ -19,14 +19,6 @@ PERSONS = Endpoint("persons", "/api/v2/persons")
 URL = "https://api.pipedrive.com"
 
 
-@pytest.fixture
-def shared(redis_client, redis_url, clock):
-    redis_client.flushall()
-    made = SharedRedis(SecretStr(redis_url), clock=clock, pause_seconds=0)
-    yield made
-    made.close()
-
-
 @pytest.fixture(params=["memory", "redis"])
 def breaker(request, clock):
     place = request.getfixturevalue("shared") if request.param == "redis" else None

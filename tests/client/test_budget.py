@@ -7,28 +7,16 @@ from pydantic import SecretStr
 
 from pipeboard_resources.embedded import redis_server
 from pipeboard_resources.pipedrive.budget import SECONDS_A_COUNT_IS_TRUSTED, TokenLedger
-from pipeboard_resources.pipedrive.classify import RateHeaders
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Request
 from pipeboard_resources.pipedrive.errors import TokenBudgetSpent
 from pipeboard_resources.shared_redis import SharedRedis
+from tests.client.conftest import told
 from tests.fixtures.servers import temporary_state_dir
 
 PAGE = Request("persons", "/api/v2/persons", {}, tokens=10)
 PERSONS = Endpoint("persons", "/api/v2/persons")
 DAY_SECONDS = 86_400
 KEY = "pipeboard:tokens:account"
-
-
-def told(**rates) -> RateHeaders:
-    return RateHeaders(**{**dict.fromkeys(RateHeaders.__slots__), **rates})
-
-
-@pytest.fixture
-def shared(redis_client, redis_url, clock):
-    redis_client.flushall()
-    made = SharedRedis(SecretStr(redis_url), clock=clock, pause_seconds=0)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -28,14 +28,6 @@ FIELDS = field_metadata("deal")
 
 
 @pytest.fixture
-def shared(redis_client, redis_url, clock):
-    redis_client.flushall()
-    made = SharedRedis(SecretStr(redis_url), clock=clock)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def cache(shared, clock):
     return ResponseCache(shared, TTL, clock=clock)
 

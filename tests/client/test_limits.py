@@ -9,7 +9,6 @@ import pytest
 from pydantic import SecretStr
 
 from pipeboard_resources.embedded import redis_server
-from pipeboard_resources.pipedrive.classify import RateHeaders
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Request
 from pipeboard_resources.pipedrive.errors import BlockedError, NoAnswerError
@@ -17,6 +16,7 @@ from pipeboard_resources.pipedrive.limiter import SMALLEST_PLAN_LIMIT, BurstLimi
 from pipeboard_resources.pipedrive.limits import Limits
 from pipeboard_resources.pipedrive.transport import Answer
 from pipeboard_resources.shared_redis import SharedRedis
+from tests.client.conftest import told
 from tests.client.rubbish import ANSWERS, answering
 from tests.fixtures.servers import temporary_state_dir
 
@@ -24,18 +24,6 @@ LIMIT = SMALLEST_PLAN_LIMIT
 WINDOW_SECONDS = 2.0
 DEALS = Endpoint("deals", "/api/v2/deals", is_filterable_by_time=True)
 PERSONS = Endpoint("persons", "/api/v2/persons")
-
-
-def told(**rates) -> RateHeaders:
-    return RateHeaders(**{**dict.fromkeys(RateHeaders.__slots__), **rates})
-
-
-@pytest.fixture
-def shared(redis_client, redis_url, clock):
-    redis_client.flushall()
-    made = SharedRedis(SecretStr(redis_url), clock=clock)
-    yield made
-    made.close()
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -99,6 +87,19 @@ def test_two_clients_of_one_account_share_the_window_and_two_accounts_do_not(sha
     assert other.acquire() == 0
 
 
+def test_a_run_that_begins_beside_a_faster_one_finds_room(shared, clock):
+    """Before its first answer it would assume 20 requests, of which the other one leaves none free."""
+    fast, late = (BurstLimiter("account", shared=shared, clock=clock) for _ in range(2))
+    fast.observe(told(burst_limit=120, burst_remaining=119))
+    for _ in range(60):
+        fast.acquire()
+        clock.advance(0.05)
+    assert late.acquire() == 0
+    assert late.limit == 120
+    late.observe(told(burst_limit=40))
+    assert most_in_a_window(departures(clock, 90, late)) <= 40
+
+
 def test_a_pause_that_the_server_asks_for_stops_every_reader_of_the_account(shared, clock):
     asked, other = (BurstLimiter("account", shared=shared, clock=clock) for _ in range(2))
     asked.hold(30)
@@ -152,9 +153,9 @@ def test_what_lies_in_redis_goes_away_by_itself(shared, redis_client, clock):
     assert all(redis_client.ttl(name) >= 0 for name in redis_client.keys("pipeboard:*"))
 
 
-@pytest.mark.parametrize("rubbish", [b"1e300", b"inf", b"nan", b"\xff", b"soon"])
+@pytest.mark.parametrize("rubbish", [b"1e300", b"inf", b"nan", b"\xff", b"soon", b"-5"])
 def test_a_pause_in_redis_that_is_rubbish_stops_nobody(shared, redis_client, clock, rubbish):
-    redis_client.set("pipeboard:hold:account", rubbish)
+    redis_client.hset("pipeboard:pace:account", mapping={"held_until": rubbish, "limit": rubbish})
     assert BurstLimiter("account", shared=shared, clock=clock).acquire() == 0
 
 

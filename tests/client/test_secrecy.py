@@ -118,9 +118,7 @@ def failure(read) -> str:
 
 
 @pytest.mark.parametrize("fault", sorted(set(FAULTS) - {"slow"}))
-def test_no_error_and_no_log_line_shows_the_key(fault, guarded, client_for, caplog, redis_client, redis_url, clock):
-    redis_client.flushall()
-    shared = SharedRedis(SecretStr(redis_url), clock=clock)
+def test_no_error_and_no_log_line_shows_the_key(fault, guarded, client_for, caplog, shared, clock):
     cache = ResponseCache(shared, {"fields": 60}, clock=clock)
     with everything_logged():
         client = client_for(guarded, key=KEY, timeout_seconds=0.1, page_size=40, cache=cache, shared=shared)
@@ -129,7 +127,6 @@ def test_no_error_and_no_log_line_shows_the_key(fault, guarded, client_for, capl
             told = failure(lambda: list(client.pages(DEALS)))
             told += failure(lambda: list(client.pages_by_time(DEALS)))
             told += failure(lambda: list(client.pages(field_metadata("deal"))))
-    shared.close()
     assert_silent(told.encode(), "an error")
     assert_silent("\n".join([caplog.text, *map(repr, caplog.records)]).encode(), "the log")
     assert "httpcore" in {record.name.partition(".")[0] for record in caplog.records}
