@@ -36,7 +36,7 @@ class Progress:
         return f"History: {self.months - len(self.left)} of {self.months} months are there, the newest first{when}."
 
 
-def progress(warehouse: Warehouse, entities: Collection[str], *, history_start: str, now: datetime) -> Progress | None:
+def progress(warehouse: Warehouse, entities: Collection[str], history_start: str, now: datetime) -> Progress | None:
     """How far the month-by-month load of these entities is; None where none was begun."""
     read = months_read(warehouse)
     begun = {name: read[name] for name in entities if name in read}

@@ -4,6 +4,8 @@ The command and the sensors launch with the same words, so that both read the sa
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -12,10 +14,14 @@ from pipeboard_assets.automation import SYNC_TAG, month_key, range_tags
 from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.covered import read_whole
 from pipeboard_assets.entity_assets import asset_key
+from pipeboard_assets.forecast import Forecaster
+from pipeboard_assets.history import is_too_large, months_of, progress
 from pipeboard_assets.main_bi import MAIN_BI
-from pipeboard_assets.request import SyncRequest
+from pipeboard_assets.request import MONTHLY, SyncRequest
 from pipeboard_assets.sync import Mode
 from pipeboard_io import Warehouse
+from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
+from pipeboard_resources.settings import Settings
 
 
 def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str]:
@@ -24,6 +30,30 @@ def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str
         return frozenset()
     wanted = (entity.name for entity in CATALOG if entity.is_incremental and entity.name in request.assets)
     return frozenset(wanted) - read_whole(warehouse)
+
+
+def runs_of(settings: Settings, warehouse: Warehouse, request: SyncRequest) -> tuple[SyncRequest, ...]:
+    """The runs that bring a request about, in order: one, or one a month while a first load is more than a day's tokens.
+
+    Raises PipedriveError where it has to ask how large the account is.
+    """
+    new = without_history(warehouse, request)
+    now = datetime.now(UTC)
+    begun = progress(warehouse, new, settings.history_start, now)
+    if not new or (begun is None and not _is_too_large(settings, warehouse, new, now)):
+        return (replace(request, without_history=new),)
+    months = begun.left if begun is not None else tuple(reversed(months_of(settings.history_start, now)))
+    in_months = tuple(name for name in request.assets if name in new or name not in MONTHLY)
+    beside = request.assets if begun is not None else tuple(name for name in MONTHLY if name not in new)
+    recent = replace(request, assets=tuple(name for name in request.assets if name in beside))
+    history = [replace(request, assets=in_months, first=month, last=month, is_history=True) for month in months]
+    return (*([recent] if recent.assets else []), *history)
+
+
+def _is_too_large(settings: Settings, warehouse: Warehouse, new: frozenset[str], now: datetime) -> bool:
+    forecaster = Forecaster(warehouse=warehouse, now=now, overlap=settings.overlap, page_size=settings.page_size)
+    with open_redis(settings) as redis, open_pipedrive(settings, redis) as client:
+        return is_too_large(forecaster, client, new)
 
 
 def run_config(request: SyncRequest) -> dict[str, Any]:

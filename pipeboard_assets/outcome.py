@@ -1,7 +1,7 @@
 """What came of a sync, asset by asset, and the contract of `pipeboard sync --json`. Loads no Dagster."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -50,6 +50,12 @@ class SyncOutcome:
         for asset in whole["assets"]:
             del asset["notes"]
         return whole
+
+
+def together(first: AssetOutcome, then: AssetOutcome) -> AssetOutcome:
+    """Two runs of one asset told as one: how it ended is how the later one did."""
+    counts = ("inserted", "updated", "unchanged", "deleted", "restored", "rejected", "seconds")
+    return replace(then, **{name: getattr(first, name) + getattr(then, name) for name in counts})
 
 
 def overall(outcomes: Sequence[AssetOutcome]) -> Status:

@@ -122,5 +122,5 @@ def _budget(tokens: int, left: int, reserve: int) -> str:
         return f"Tokens left today: {left:,}, of which {reserve:,} are kept back. This sync fits."
     return (
         f"Tokens left today: {left:,}, of which {reserve:,} are kept back: {tokens - usable:,} too few. The sync will stop "
-        "on its way (exit 75) and the next one goes on from there, tomorrow."
+        "on its way (exit 75) and the next one goes on from there; a first load takes months one by one, the newest first."
     )

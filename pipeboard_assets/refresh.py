@@ -11,7 +11,8 @@ import dagster as dg
 
 from pipeboard_assets.automation import SYNC_ALL
 from pipeboard_assets.freshness import last_successes, late, spoken
-from pipeboard_assets.launching import run_config, run_tags, without_history
+from pipeboard_assets.history import progress
+from pipeboard_assets.launching import run_config, run_tags, runs_of, without_history
 from pipeboard_assets.request import ASSETS, SyncRequest
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_assets.run_process import end_dead_runs
@@ -38,10 +39,12 @@ Now = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """What the decision rests on. `failures`: syncs that failed since the last one that did not."""
+    """What the decision rests on. `failures`: syncs that failed since the last one that did not; `history`: what is told of
+    a first load that is spread over days and not complete."""
 
     successes: Mapping[str, datetime]
     under_way: Sequence[str] = ()
+    history: str | None = None
     failures: int = 0
     failed_at: datetime | None = None
 
@@ -59,9 +62,9 @@ def decide(situation: Situation, *, late_after: timedelta, now: datetime) -> Dec
     if situation.under_way:
         return Decision(False, f"A sync is under way already (run {situation.under_way[0][:8]}).")
     due = late(situation.successes, ASSETS, after=late_after, now=now)
-    if not due:
+    if not due and situation.history is None:
         return Decision(False, _all_fresh(situation.successes, late_after=late_after, now=now))
-    reason = _told_late(due, situation.successes, now=now)
+    reason = _told_late(due, situation.successes, now=now) if due else str(situation.history)
     if situation.failed_at is not None and situation.failures:
         next_try_at = situation.failed_at + pause(situation.failures)
         if now < next_try_at:
@@ -108,11 +111,17 @@ def build_refresh_sensor(
             return dg.SkipReason(PIPEDRIVE_KEY_MISSING)
         end_dead_runs(context.instance)
         with open_warehouse(settings) as warehouse:
-            situation = replace(_runs(context.instance), successes=last_successes(warehouse))
+            successes = last_successes(warehouse)
+            history = progress(warehouse, without_history(warehouse, SyncRequest()), settings.history_start, now())
+            situation = replace(
+                _runs(context.instance), successes=successes, history=None if history is None else str(history)
+            )
             decision = decide(situation, late_after=settings.warns_after, now=now())
             if not decision.starts:
                 return dg.SkipReason(decision.why)
-            request = SyncRequest(without_history=without_history(warehouse, SyncRequest()))
+            runs = runs_of(settings, warehouse, SyncRequest())
+        is_late = bool(late(successes, ASSETS, after=settings.warns_after, now=now()))
+        request = next((run for run in runs if is_late or run.is_history), runs[0])
         context.log.info("a sync starts: %s", decision.why)
         return dg.RunRequest(
             run_config=run_config(request), tags={**run_tags(request, partitions), WHY_TAG: decision.why}

@@ -13,6 +13,7 @@ from pipeboard_assets.environment import servers
 from pipeboard_assets.freshness import freshness, last_successes
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.resources import open_warehouse
+from pipeboard_assets.syncing import tell_history
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings
 
@@ -28,6 +29,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
     """Print the state of every table."""
     with servers(settings, say) as ready, open_warehouse(ready) as warehouse:
         assets = table_states(warehouse, settings, now=datetime.now(UTC))
+        tell_history(settings, warehouse)
     if as_json:
         click.echo(json.dumps({"assets": assets, "tokens_left": None}, ensure_ascii=False))
     else:

@@ -1,18 +1,22 @@
 """The body of `pipeboard sync`: from what a person asked for to one Dagster run, its report and its exit status."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import click
 
 from pipeboard_assets.console import progress_display, say, show_outcomes
+from pipeboard_assets.covered import read_whole
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.environment import dagster_instance, servers
-from pipeboard_assets.launching import without_history
+from pipeboard_assets.history import progress
+from pipeboard_assets.launching import runs_of
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.observer import Observer
-from pipeboard_assets.outcome import Status, SyncOutcome, overall
-from pipeboard_assets.request import SyncRequest
+from pipeboard_assets.outcome import AssetOutcome, Status, SyncOutcome, overall, together
+from pipeboard_assets.request import ASSETS, MONTHLY, SyncRequest
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_assets.runner import INTERRUPTED, run_sync
 from pipeboard_io import Warehouse
@@ -50,20 +54,38 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
     ):
         observer = Observer(display)
         if request.retry_rejected:
-            asked = replace(request, assets=with_rejects(warehouse, request))
-        else:
-            asked = replace(request, without_history=without_history(warehouse, request))
-        if not asked.assets:
-            return SyncOutcome(run_id="", status=Status.SUCCESS, seconds=0.0, requests=0, tokens=0)
-        run_id, seconds, assets = run_sync(build_defs(settings, observer=observer), instance, asked)
+            request = replace(request, assets=with_rejects(warehouse, request))
+        outcome = SyncOutcome(run_id="", status=Status.SUCCESS, seconds=0.0, requests=0, tokens=0)
+        for run in runs_of(settings, warehouse, request) if request.assets else ():
+            run_id, seconds, assets = run_sync(build_defs(settings, observer=observer), instance, run)
+            outcome = _with_run(outcome, run_id, seconds, assets, observer)
+            if outcome.status is not Status.SUCCESS:
+                break
+        tell_history(settings, warehouse)
+    return outcome
+
+
+def _with_run(
+    outcome: SyncOutcome, run_id: str, seconds: float, assets: Sequence[AssetOutcome], observer: Observer
+) -> SyncOutcome:
+    found = {each.asset: each for each in outcome.assets}
+    found |= {each.asset: together(found[each.asset], each) if each.asset in found else each for each in assets}
     return SyncOutcome(
         run_id=run_id,
         status=overall(assets),
-        seconds=round(seconds, 3),
+        seconds=round(outcome.seconds + seconds, 3),
         requests=observer.requests,
         tokens=observer.tokens,
-        assets=assets,
+        assets=tuple(found[name] for name in ASSETS if name in found),
     )
+
+
+def tell_history(settings: Settings, warehouse: Warehouse) -> None:
+    """How far a first load is that is spread over days; nothing where there is none."""
+    new = frozenset(MONTHLY) - read_whole(warehouse)
+    found = progress(warehouse, new, settings.history_start, datetime.now(UTC))
+    if found is not None:
+        say(str(found))
 
 
 def with_rejects(warehouse: Warehouse, request: SyncRequest) -> tuple[str, ...]:

@@ -1,0 +1,76 @@
+"""A first load larger than the day's tokens: newest months first, over as many days as it takes, then like any other."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pipeboard_assets.history import months_of, progress
+from pipeboard_assets.launching import runs_of
+from pipeboard_assets.outcome import Status, SyncOutcome
+from pipeboard_assets.request import SyncRequest
+from pipeboard_assets.syncing import perform
+from pipeboard_resources.pipedrive.standin import Server
+from tests.graph.conftest import Account
+from tests.graph.test_sync import assert_equals_truth
+
+NEW = ("organizations", "persons", "deals", "activities")
+START = "2026-07"
+
+
+@pytest.fixture
+def poor(standin_factory: Callable[..., Server], fresh_database: str, redis_url: str, tmp_path: Path) -> Account:
+    """An account whose history costs more tokens than a day has: 420 of 30,000 are ours."""
+    server = standin_factory(deals=150)
+    server.company.set_plan("Lite", seats=1)
+    account = Account(
+        server, fresh_database, tmp_path, redis_url, page_size=20, token_reserve_percent=98.6, cache_fields_seconds=86400
+    )
+    account.settings = account.settings.model_copy(update={"history_start": START})
+    return account
+
+
+def sync(account: Account) -> SyncOutcome:
+    return perform(account.settings, SyncRequest())
+
+
+def a_day_passes(account: Account) -> None:
+    account.server.limits.reset()
+    account.company.advance(86_400)
+
+
+def newest(account: Account) -> set[str]:
+    rows = account.warehouse.query("SELECT DISTINCT to_char(update_time, 'YYYY-MM') AS month FROM pipedrive.deals")
+    return {row["month"] for row in rows}
+
+
+def test_a_first_load_larger_than_the_days_tokens_is_spread_over_days(poor: Account) -> None:
+    outcome = sync(poor)
+    assert outcome.status is Status.STOPPED
+    assert "2026-11" in newest(poor) and "2026-07" not in newest(poor)
+    assert poor.warehouse.query("SELECT count(*) > 0 AS of_use FROM bi.main_bi") == [{"of_use": True}]
+    told = progress(poor.warehouse, NEW, START, datetime(2026, 11, 20, tzinfo=UTC))
+    assert told is not None and told.left and told.left[-1] == START
+    days = 1
+    while outcome.status is not Status.SUCCESS:
+        a_day_passes(poor)
+        poor.company.update("deals", poor.company.ids("deals")[days], {"title": f"day {days}"})
+        outcome, days = sync(poor), days + 1
+        assert days < 12
+    assert days > 2
+    assert_equals_truth(poor, "deals", "persons", "organizations", "activities")
+    a_day_passes(poor)
+    assert len(runs_of(poor.settings, poor.warehouse, SyncRequest())) == 1
+    poor.server.reset_log()
+    assert sync(poor).status is Status.SUCCESS
+    assert len(poor.server.requests) < 20
+
+
+def test_an_account_that_fits_is_read_in_one_run(fresh_account: Account) -> None:
+    (run,) = runs_of(fresh_account.settings, fresh_account.warehouse, SyncRequest())
+    assert run.without_history == frozenset(NEW) and not run.is_history
+
+
+def test_the_months_of_a_history_are_every_one_once() -> None:
+    assert months_of("2025-11", datetime(2026, 2, 1, tzinfo=UTC)) == ("2025-11", "2025-12", "2026-01", "2026-02")
