@@ -14,7 +14,7 @@ from pydantic import PrivateAttr
 
 from pipeboard_io.errors import FrameError
 from pipeboard_io.inference import table_from_frame, table_from_select
-from pipeboard_io.load import Batch, Load, LoadReport
+from pipeboard_io.load import Batch, Load, LoadReport, Reconcile
 from pipeboard_io.table import Table
 from pipeboard_io.warehouse import Warehouse
 
@@ -37,6 +37,8 @@ class PostgresIOManager(dg.ConfigurableIOManager):
     In the second case the table is named by the asset key (its last part; the part before it is the schema, else
     `schema_name`), the types come from the frame, and the key from the asset's metadata: `{"primary_key": "id"}`, or a
     list of names; the default is `id`. Such a table has a row's life cycle only where metadata `lifecycle` is true.
+    The output is the whole table, and rows that it no longer brings leave, unless the asset has partitions or its metadata
+    `complete` is false: then rows are added and updated only.
 
     Several partitions in one output are one load. Subclass and override `warehouse` to get the database from elsewhere.
     """
@@ -80,7 +82,9 @@ class PostgresIOManager(dg.ConfigurableIOManager):
         first, frames = _peeked(obj)
         is_mortal = bool(_plain(metadata.get("lifecycle", False)))
         table = table_from_frame(first, schema=schema, name=name, primary_key=key, lifecycle=is_mortal)
-        return Load(table, frames=frames, run_id=run_id)
+        is_complete = bool(_plain(metadata.get("complete", not context.has_asset_partitions)))
+        reconcile = Reconcile(force=True) if is_complete else None
+        return Load(table, frames=frames, reconcile=reconcile, run_id=run_id)
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame | pl.LazyFrame | None:
         """The upstream table: lazy where the input is annotated as LazyFrame, else whole. `dg.Nothing` reads nothing."""

@@ -3,7 +3,7 @@
     python -m tests.bench.io_bench [--rows 1000000] [--url postgresql://...]
 
 Prints seconds and ratios for staging, first publish, unchanged and 1 % changed loads, WAL written, and the peak memory
-of a process that loads 100k and one that loads all rows. Without --url an embedded PostgreSQL is started.
+of a process that loads 100k and one that loads all rows. What can be done twice is, as the bare COPY, and the better counts. Without --url an embedded PostgreSQL is started.
 """
 
 import argparse
@@ -105,8 +105,11 @@ def run(url: str, rows: int) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         bare = min(bare_copy(connection, made) for _ in range(2))
         print(f"{rows} rows x {len(TABLE.columns)} columns; bare COPY {bare:.2f} s ({rows / bare:,.0f} rows/s)")
-        for name, frames_, limit in (("first", made, 2.5), ("unchanged", made, 1.5), ("1 % changed", changed, 1.7)):
-            report, written = timed(connection, warehouse, frames_)
+        for name, tries, limit in (
+            ("first", [made], 2.5), ("unchanged", [made, made], 1.5), ("1 % changed", [changed, made], 1.7),
+        ):  # fmt: skip
+            loads = [timed(connection, warehouse, frames_) for frames_ in tries]
+            report, written = min(loads, key=lambda load: load[0].seconds["total"])
             phases = ", ".join(f"{phase} {spent:.2f}" for phase, spent in report.seconds.items() if spent > 0.005)
             if name == "first":
                 show("staging", report.seconds["stage"], bare, limit=1.3)

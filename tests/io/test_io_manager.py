@@ -104,6 +104,32 @@ def test_an_asset_that_only_depends_reads_nothing_and_stores_nothing(database_ur
     assert run(database_url, things, after).success
 
 
+@pytest.mark.parametrize(("metadata_", "left"), [({}, [3]), ({"complete": False}, [1, 2, 3])], ids=["whole", "part"])
+def test_rows_that_an_output_no_longer_brings_leave_its_table(
+    database_url: str, schema: str, warehouse: Warehouse, metadata_: dict[str, bool], left: list[int]
+) -> None:
+    outputs = iter([ROWS, ROWS.tail(1)])
+
+    @dg.asset(key_prefix=schema, metadata=metadata_)
+    def things() -> pl.DataFrame:
+        return next(outputs)
+
+    for _ in range(2):
+        run(database_url, things)
+    assert warehouse.read(f"{schema}.things", ["id"])["id"].sort().to_list() == left
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+def test_one_partition_leaves_the_others_alone(database_url: str, schema: str, warehouse: Warehouse) -> None:
+    @dg.asset(key_prefix=schema, partitions_def=dg.StaticPartitionsDefinition(["1", "2"]))
+    def things(context: dg.AssetExecutionContext) -> pl.DataFrame:
+        return ROWS.filter(pl.col("id") == int(context.partition_key))
+
+    for key in ("1", "2"):
+        run(database_url, things, partition_key=key)
+    assert warehouse.read(f"{schema}.things", ["id"])["id"].sort().to_list() == [1, 2]
+
+
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_several_partitions_in_one_output_are_one_load(database_url: str, schema: str, observer: Observer) -> None:
     months = dg.MonthlyPartitionsDefinition("2026-01-01")
