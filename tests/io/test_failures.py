@@ -127,6 +127,19 @@ def test_a_dashboard_query_that_blocks_new_columns_is_named(
     assert isinstance(caught.value, RETRIABLE)
 
 
+def test_a_session_that_changes_the_same_row_is_named_and_nothing_is_published(
+    warehouse: Warehouse, database_url: str, observer: Observer, schema: str
+) -> None:
+    warehouse.load(Load(table(schema), frames=[frame(range(4), "old")]))
+    before = everything(observer, schema)
+    with psycopg.connect(database_url, application_name="by hand") as person:
+        person.execute(f"UPDATE {schema}.t SET title = 'mine' WHERE id = 1".encode())
+        with pytest.raises(TableBlockedError, match=r"Publishing.*lock_timeout.*by hand, idle in transaction"):
+            warehouse.load(Load(table(schema), frames=[frame(range(4), "new")]))
+        person.rollback()
+    assert everything(observer, schema) == before
+
+
 def test_a_user_view_that_blocks_a_wider_type_is_named(warehouse: Warehouse, observer: Observer, schema: str) -> None:
     narrow = table(schema, Column("n", ColumnType.INTEGER))
     warehouse.load(Load(narrow, frames=[frame(range(2), "a")]))
