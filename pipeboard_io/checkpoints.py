@@ -93,6 +93,9 @@ def _stage_name(table: Table, identity: str) -> str:
 
 
 _OWNER = """SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = %s"""
+# When our machine or the network between is gone, the server notices after two minutes. By default it takes two hours, in
+# which no load may continue the staged rows. For the session: between its transactions it waits for the source.
+_NOTICE_SOON = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 15; SET tcp_keepalives_count = 4"
 
 
 def _owner(connection: Connection) -> tuple[int | None, datetime | None]:
@@ -100,6 +103,7 @@ def _owner(connection: Connection) -> tuple[int | None, datetime | None]:
     pid = scalar(connection, "SELECT pg_backend_pid()")
     if pid != connection.info.backend_pid:
         return None, None
+    connection.execute(_NOTICE_SOON)
     return pid, scalar(connection, _OWNER, [pid])
 
 

@@ -134,6 +134,23 @@ def test_a_stage_in_use_is_not_shared(warehouse: Warehouse, schema: str) -> None
     assert warehouse.load(Load(table(schema), frames=outer, resume_key=schema)).rows == 2
 
 
+def test_the_server_soon_notices_that_the_machine_of_a_load_is_gone(
+    warehouse: Warehouse, database_url: str, schema: str
+) -> None:
+    connections, seen = [], []
+
+    def connect() -> Any:
+        connections.append(psycopg.connect(database_url, autocommit=True))
+        return connections[-1]
+
+    def source(_: Any) -> Iterator[Batch]:
+        seen.append(connections[-1].execute("SHOW tcp_keepalives_idle").fetchone())
+        yield Batch(pl.DataFrame({"id": [1]}))
+
+    Warehouse(database_url, connect=connect).load(Load(table(schema), frames=source, resume_key=schema))
+    assert seen == [("60",)]
+
+
 def test_a_load_whose_stage_was_taken_over_publishes_nothing(
     warehouse: Warehouse, observer: Observer, schema: str
 ) -> None:
