@@ -194,7 +194,7 @@ def connection(database_url: str):  # type: ignore[no-untyped-def]
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(history=loads())
 def test_any_life_of_a_table_ends_as_the_model_says(
