@@ -88,7 +88,7 @@ def _summary(table: str, check: Check) -> str:
         SELECT coalesce(sum(f.rows), 0)::bigint AS found,
                array_agg(f.finding ORDER BY f.number) FILTER (WHERE f.number <= {_EXAMPLES}) AS examples,
                {_rows_of(table)} AS rows
-        FROM (SELECT finding, rows, row_number() OVER () AS number FROM ({check.findings}) AS g (finding, rows)) AS f"""
+        FROM (SELECT finding, rows, row_number() OVER (ORDER BY rows DESC, finding) AS number FROM ({check.findings}) AS g (finding, rows)) AS f"""
 
 
 def _rows_of(table: str) -> str:
