@@ -23,6 +23,9 @@ from pipeboard_resources.settings import Settings
 
 OWNER = "team:data"
 
+# Whatever reads Pipedrive: its limits belong to the whole account, so one run at a time (dagster.yaml).
+PIPEDRIVE_POOL = "pipedrive"
+
 
 class SyncConfig(dg.Config):
     """How to run an entity. `auto`: the current month reads what changed, every month together read everything."""
@@ -67,6 +70,7 @@ def build_entity_asset(
         freshness_policy=_freshness_policy(settings),
         automation_condition=when_upstream_lands() if entity.upstream else None,
         check_specs=check_specs(key, entity_checks(entity)),
+        pool=PIPEDRIVE_POOL,
         required_resource_keys={"pipedrive", "warehouse"},
         io_manager_key="io_manager",
     )

@@ -29,19 +29,27 @@ telemetry:
   enabled: false
 nux:
   enabled: false # the "join our community" window that covers the UI
+# One run at a time reads Pipedrive, whose limits belong to the whole account: backfills queue behind a sync. A run counts,
+# not a step, so that a command in a terminal never waits for a daemon.
 concurrency:
   pools:
-    granularity: op
+    granularity: run
     default_limit: 1
   runs:
     max_concurrent_runs: 4
-    tag_concurrency_limits:
-      - key: dagster/backfill
-        limit: 1
 run_monitoring:
   enabled: true
   start_timeout_seconds: 120
+  max_runtime_seconds: 21600 # a run that hangs; what it had read is kept, and the next one goes on from there
+# Only a run whose process died. A step that failed was tried again where that could help, and a refused key or a red
+# check stays what it is; the sensor `refresh` starts the next sync.
+run_retries:
+  enabled: true
+  max_retries: 1
+  retry_on_asset_or_op_failure: false
 retention:
+  schedule: {purge_after_days: 30}
+  auto_materialize: {purge_after_days: 3}
   sensor:
     purge_after_days:
       skipped: 3

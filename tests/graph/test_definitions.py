@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import dagster as dg
+import yaml
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.environment import DAGSTER_YAML
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
 
 # A rename or a lost dependency shows here as a difference.
@@ -53,3 +56,14 @@ def test_definitions_load_without_environment_and_connect_to_nothing() -> None:
         [sys.executable, "-c", program], env={}, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "9"
+
+
+def test_all_that_reads_pipedrive_shares_one_place_and_the_mart_waits_for_nobody() -> None:
+    job = build_defs(Settings(_env_file=None)).resolve_job_def("sync_all")
+    assert {node.name: node.definition.pools for node in job.graph.nodes} == {  # type: ignore[union-attr]
+        name: set() if name == "bi__main_bi" else {"pipedrive"} for name in (node.name for node in job.graph.nodes)
+    }
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(job)
+    assert run.run_op_concurrency is not None and run.run_op_concurrency.all_pools == {"pipedrive"}
+    assert yaml.safe_load(DAGSTER_YAML)["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
