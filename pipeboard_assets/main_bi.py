@@ -51,6 +51,21 @@ MAIN_BI = Table(
     ),
 )
 
+# Where each column comes from, as (entity, column); those that are not named are of the same name in deals.
+_SOURCES = {
+    "deal_id": [("deals", "id")],
+    "user_id": [("deals", "owner_id")],
+    "contact_name": [("persons", "name"), ("deals", "person_id")],
+    "contact_email": [("persons", "email"), ("deals", "person_id")],
+    "contact_phone": [("persons", "phone"), ("deals", "person_id")],
+    "company_name": [("organizations", "name"), ("deals", "org_id")],
+    "activity_count": [("activities", "deal_id")],
+    "last_activity_due_date": [("activities", "due_date"), ("activities", "deal_id")],
+    "deal_duration_days": [("deals", "add_time"), ("deals", "close_time")],
+    "value_per_day": [("deals", "value"), ("deals", "add_time"), ("deals", "close_time")],
+}
+SOURCES = {column.name: _SOURCES.get(column.name, [("deals", column.name)]) for column in MAIN_BI.columns}
+
 UPSTREAM = ("users", "pipelines", "stages", "organizations", "persons", "deals", "activities")
 
 

@@ -5,11 +5,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.checks import Severity, Verdict, entity_checks, main_bi_checks, verdicts
 from pipeboard_assets.covered import read_whole
 from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.main_bi import MAIN_BI, SOURCES, main_bi_load
 from pipeboard_assets.outcome import Status, overall
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings
@@ -208,3 +210,23 @@ def test_a_red_check_fails_the_sync_names_itself_and_stops_what_is_downstream(fr
     outcomes = fresh_account.sync()
     assert overall(list(outcomes.values())) is Status.SUCCESS
     assert "required_columns (3)" in outcomes["deals"].notes, "a few are no error"
+
+
+def test_every_column_of_the_mart_moves_with_the_columns_that_it_says_it_comes_from(synced: Account) -> None:
+    """NULL in a source, inside a transaction that is taken back: what main_bi.sql then says of each column differs."""
+    select = main_bi_load(None).select
+    assert synced.settings.database_url is not None and select is not None
+    moved: dict[str, set[tuple[str, str]]] = {column.name: set() for column in MAIN_BI.columns}
+    with psycopg.connect(synced.settings.database_url.get_secret_value(), row_factory=dict_row) as connection:
+        before = {row["deal_id"]: row for row in connection.execute(select.encode())}
+        for entity, column in sorted(
+            {source for sources in SOURCES.values() for source in sources} - {("deals", "id")}
+        ):
+            connection.execute(f"UPDATE pipedrive.{entity} SET {column} = NULL".encode())
+            after = connection.execute(select.encode()).fetchall()
+            connection.rollback()
+            for name, sources in moved.items():
+                if any(row[name] != before[row["deal_id"]][name] for row in after):
+                    sources.add((entity, column))
+    assert moved.pop("deal_id") == set()
+    assert moved == {name: set(sources) for name, sources in SOURCES.items() if name != "deal_id"}
