@@ -234,6 +234,22 @@ def ui(port: int) -> int:
 @main.command()
 @click.option(
     "--port",
+    default=9808,
+    type=click.IntRange(0, 65535),
+    show_default=True,
+    help="Port on 127.0.0.1; 0 takes a free one.",
+)
+@_command
+def metrics(port: int) -> int:
+    """Serve figures for Prometheus, read from the ledger and from Dagster."""
+    from pipeboard_assets import monitoring
+
+    return monitoring.metrics(_read_settings(), port=port)
+
+
+@main.command()
+@click.option(
+    "--port",
     default=8765,
     type=click.IntRange(0, 65535),
     show_default=True,

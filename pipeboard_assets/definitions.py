@@ -5,6 +5,7 @@ import dagster as dg
 from pipeboard_assets.alert_sensor import build_alert_sensor
 from pipeboard_assets.automation import build_downstream_sensor, build_sync_all, months
 from pipeboard_assets.entity_assets import build_assets
+from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.refresh import build_refresh_sensor, build_weekly_reconciliation
 from pipeboard_assets.resources import build_resources
@@ -13,7 +14,7 @@ from pipeboard_resources.settings import Settings
 
 def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.Definitions:
     """Everything that Dagster shows. Tests and commands pass their own settings and observer; nothing is patched."""
-    watched = observer or Observer()
+    watched = observer or Observer(live=LivePush(settings.pushgateway_address))
     partitions = months(settings.history_start)
     return dg.Definitions(
         assets=build_assets(settings, partitions, watched),

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -13,12 +15,17 @@ from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.checks import entity_checks, main_bi_checks
 from pipeboard_assets.covered import read_whole
+from pipeboard_assets.custom_fields import CustomFields
 from pipeboard_assets.failures import as_dagster_failure
 from pipeboard_assets.forecast import Forecaster
-from pipeboard_assets.frames import base_attributes
+from pipeboard_assets.frames import Framer, base_attributes
 from pipeboard_assets.main_bi import MAIN_BI, SOURCES, UPSTREAM, main_bi_load
+from pipeboard_assets.metrics.tally import Tally
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
+from pipeboard_io import Load
+from pipeboard_io.errors import WarehouseError
+from pipeboard_resources.pipedrive.errors import PipedriveError, TokenBudgetSpent
 from pipeboard_resources.settings import Settings
 
 OWNER = "team:data"
@@ -75,30 +82,56 @@ def build_entity_asset(
         io_manager_key="io_manager",
     )
     def entity_asset(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
-        observer.display.started(entity.name)
+        tally = Tally(entity.name, context.resources.pipedrive, on_request=observer.requested)
+        observer.started(entity.name, tally)
+
+        def page_read(name: str, records: int) -> None:
+            tally.page_read(records)
+            observer.display.page_read(name, records)
+
         warehouse = context.resources.warehouse
         sync = EntitySync(
             entity=entity,
             window=window_of(context, partitions, config.mode) if entity.is_incremental else FULL,
-            client=context.resources.pipedrive,
+            client=tally.client,
             warehouse=warehouse,
             policy=policy_of(settings, config, is_retry=context.retry_number > 0),
             run_id=context.run.run_id,
-            page_read=observer.display.page_read,
+            page_read=page_read,
         )
         forecaster = Forecaster(
             warehouse=warehouse, now=datetime.now(UTC), overlap=settings.overlap, page_size=settings.page_size
         )
-        with as_dagster_failure():
+        with as_dagster_failure(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
             expected = forecaster.of(entity, sync.window)
             context.log.info("forecast: %s", expected)
-            load = sync.load()
+            load = replace(sync.load(), facts=tally.facts)
         yield dg.Output(load, metadata=expected.metadata)
         with as_dagster_failure():
             checks = entity_checks(entity, read_whole(warehouse))
         yield from check_results(key, warehouse, str(load.table), checks)
 
     return entity_asset
+
+
+@contextmanager
+def _in_the_ledger(sync: EntitySync, tally: Tally) -> Iterator[None]:
+    """A load that fails while its field metadata is read is a failed load, too; the warehouse has not heard of it yet."""
+    started_at = datetime.now(UTC)
+    try:
+        yield
+    except (PipedriveError, WarehouseError) as error:
+        table = Framer(sync.entity, CustomFields(), now=started_at).table
+        load = Load(
+            table,
+            frames=(),
+            mode=sync.window.mode.value,
+            run_id=sync.run_id,
+            facts=tally.facts,
+            stops=(TokenBudgetSpent,),
+        )
+        sync.warehouse.note_failure(load, error, started_at=started_at)
+        raise
 
 
 def policy_of(settings: Settings, config: SyncConfig, *, is_retry: bool) -> Policy:

@@ -1,9 +1,11 @@
-"""Who is told what happens during a run: the terminal's display, later the live metrics. Facts only, no decisions."""
+"""Who is told what happens during a run: the terminal's display and the live metrics. Facts only, no decisions."""
 
 import threading
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from pipeboard_assets.metrics.live import LivePush
+from pipeboard_assets.metrics.tally import Tally
 from pipeboard_io import LoadReport
 from pipeboard_resources.pipedrive.usage import RequestFact
 
@@ -36,6 +38,7 @@ class Observer:
     """What assets and resources report to; counts what the API was asked for. Requests come from several threads."""
 
     display: Display = field(default_factory=Silence)
+    live: LivePush = field(default_factory=lambda: LivePush(None))
     requests: int = 0
     tokens: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -45,3 +48,8 @@ class Observer:
         with self._lock:
             self.requests += 1
             self.tokens += fact.tokens
+
+    def started(self, asset: str, tally: Tally) -> None:
+        """An entity is about to be read; `tally` counts what it takes."""
+        self.display.started(asset)
+        self.live.start(tally)

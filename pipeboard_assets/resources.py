@@ -81,8 +81,11 @@ class ReportingIOManager(PostgresIOManager):
             context.step_context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=month)
 
     def publish(self, load: Load) -> LoadReport:
-        with as_dagster_failure():
-            report = super().publish(load)
+        try:
+            with as_dagster_failure():
+                report = super().publish(load)
+        finally:
+            self._observer.live.stop()
         self._observer.display.loaded(load.table.name, report)
         return report
 

@@ -14,6 +14,7 @@ from pipeboard_assets.environment import dagster_instance, servers
 from pipeboard_assets.history import progress
 from pipeboard_assets.launching import runs_of
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
+from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.outcome import AssetOutcome, Status, SyncOutcome, overall, together
 from pipeboard_assets.request import ASSETS, MONTHLY, SyncRequest
@@ -52,7 +53,7 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
         open_warehouse(settings) as warehouse,
         progress_display(len(request.assets)) as display,
     ):
-        observer = Observer(display)
+        observer = Observer(display, LivePush(settings.pushgateway_address))
         if request.retry_rejected:
             request = replace(request, assets=with_rejects(warehouse, request))
         outcome = SyncOutcome(run_id="", status=Status.SUCCESS, seconds=0.0, requests=0, tokens=0)

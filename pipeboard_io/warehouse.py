@@ -75,10 +75,16 @@ class Warehouse:
                     connection, self._state, self._timeouts, work_memory_megabytes=self._work_memory_megabytes
                 ).run(load, attempt, clock)
         except BaseException as error:
-            self._record_failure(load, attempt, error, clock)
+            self._record_failure(load, attempt, error, clock.seconds())
             raise
         logger.info("load published, table=%s rows=%d seconds=%.2f", load.table, report.rows, report.seconds["total"])
         return report
+
+    def note_failure(self, load: Load, error: BaseException, *, started_at: datetime) -> None:
+        """Writes into the ledger that a load ended before it could be handed to `load`; `load` only says which one."""
+        attempt = Attempt(uuid4().hex, started_at)
+        seconds = {"total": (datetime.now(UTC) - started_at).total_seconds()}
+        self._record_failure(load, attempt, error, seconds)
 
     def ddl(self, table: Table) -> list[str]:
         """The statements that `load` would run to make the table fit; raises SchemaDriftError where none can."""
@@ -173,14 +179,14 @@ class Warehouse:
         self._ensure_state()
         return self._connect()
 
-    def _record_failure(self, load: Load, attempt: Attempt, error: BaseException, clock: Clock) -> None:
+    def _record_failure(self, load: Load, attempt: Attempt, error: BaseException, seconds: Mapping[str, float]) -> None:
         try:
             with (
                 self._connect() as connection,
                 translated("Writing the ledger"),
                 transaction(connection, self._timeouts),
             ):
-                ledger.write_failure(connection, self._state, load, attempt, error=error, seconds=clock.seconds())
+                ledger.write_failure(connection, self._state, load, attempt, error=error, seconds=seconds)
         except WarehouseError as unwritten:
             # The load's own error is the one to report; a database that is down cannot keep a ledger.
             logger.warning("failed load not in the ledger, table=%s reason=%s", load.table, type(unwritten).__name__)

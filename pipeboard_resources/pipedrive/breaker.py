@@ -135,6 +135,8 @@ class Breaker:
             throw_new_error_on_trip=False,
         )
         self._trial = threading.Lock()
+        self.openings = 0
+        """How often this process saw the circuit open because of a fault of its own."""
 
     @property
     def state(self) -> str:
@@ -178,6 +180,7 @@ class Breaker:
             self._circuit.call(_fail if is_fault else _succeed)
         except _ServerFault:
             if before != self.state:
+                self.openings += 1
                 logger.warning("Pipedrive failed %d times in a row: no requests for %g s", FAULTS_TO_OPEN, OPEN_SECONDS)
         except pybreaker.CircuitBreakerError:
             logger.debug("The circuit had opened while this request was under way")

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 from pydantic import SecretStr
 
-from pipeboard_resources.cache import CacheKey, ResponseCache
+from pipeboard_resources.cache import CacheKey, CacheUsage, ResponseCache
 from pipeboard_resources.pipedrive import errors
 from pipeboard_resources.pipedrive.classify import error_for
 from pipeboard_resources.pipedrive.clock import Clock, SystemClock
@@ -121,6 +121,16 @@ class PipedriveClient:
     def plan(self) -> PlanLimits:
         """What the account's plan allows, as far as answers have told."""
         return self._limits.plan
+
+    @property
+    def cache_usage(self) -> CacheUsage:
+        """Hits and misses of the cache that this client shares with its scoped ones; zeros without a cache."""
+        return CacheUsage() if self._cache is None else self._cache.usage
+
+    @property
+    def breaker_openings(self) -> int:
+        """How often the circuit opened in this process."""
+        return self._limits.breaker.openings
 
     def pages(
         self,

@@ -42,6 +42,7 @@ class BurstLimiter:
         self._shared_count = 0
         self._is_told = False
         self.limit = SMALLEST_PLAN_LIMIT
+        self.remaining: int | None = None
 
     def acquire(self, cancel: threading.Event | None = None) -> float:
         """Wait for room and take it; seconds waited. Returns at once when `cancel` is set."""
@@ -68,6 +69,7 @@ class BurstLimiter:
             self._set_limit(rates.burst_limit)
             if self._shared is not None:
                 self._shared.attempt(lambda server: self._publish(server, "limit", str(self.limit)), None)
+        self.remaining = rates.burst_remaining
         if rates.burst_remaining is not None and rates.burst_remaining <= self.limit // 4:
             self._make_room_for_others(self.limit - rates.burst_remaining)
 

@@ -37,6 +37,7 @@ class PlanLimits:
     """What the plan allows as far as answers told: requests per two seconds, tokens per day (None: not told yet)."""
 
     requests_per_two_seconds: int
+    requests_left: int | None
     tokens_per_day: int | None
     tokens_left: int | None
     tokens_reserved: int
@@ -58,7 +59,7 @@ class Limits:
     def plan(self) -> PlanLimits:
         """What is known about the plan."""
         ledger = self.ledger
-        return PlanLimits(self.limiter.limit, ledger.limit, ledger.tokens_left, ledger.reserve)
+        return PlanLimits(self.limiter.limit, self.limiter.remaining, ledger.limit, ledger.tokens_left, ledger.reserve)
 
     def admit(self, request: Request, *, patience_seconds: float, cancel: threading.Event | None) -> Permit:
         """Wait until the request may leave. Raises CircuitOpenError, TokenBudgetSpent, BlockedError, and

@@ -12,8 +12,8 @@ from tests.house.sources import MODULES, attributes_read
 FIELDS = {str(field.alias): field for field in Settings.model_fields.values()}
 EXAMPLE = PROJECT_ROOT / ".env.example"
 
-# Part of the contract already, read by the parts that follow: the Pushgateway, business days.
-AWAITED = {"pushgateway_address", "timezone"}
+# Part of the contract already, read by the part that follows: business days.
+AWAITED = {"timezone"}
 
 _LIKE_A_SETTING = re.compile(r"\b(?:PIPEBOARD|PIPEDRIVE|DATABASE|REDIS|DAGSTER|PUSHGATEWAY)_[A-Z_]+\b")
 

@@ -1,0 +1,52 @@
+"""What Dagster's instance says: runs, daemons, ticks, checks and the months that were read."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from pipeboard_assets.metrics import series
+from pipeboard_assets.metrics.figures import Figures
+
+
+def read_instance(
+    instance: dg.DagsterInstance,
+    months: Mapping[str, tuple[dg.AssetKey, Sequence[str]]],
+    checks: Sequence[dg.AssetCheckKey],
+) -> Figures:
+    """`months`: key and partitions of every monthly asset by its name. Raises what Dagster's storage raises."""
+    figures = Figures()
+    for status in dg.DagsterRunStatus:
+        name = status.value.lower()
+        if name in series.RUNS.labels["status"]:
+            figures.set(series.RUNS, name, value=instance.get_runs_count(dg.RunsFilter(statuses=[status])))
+    for asset, (key, partitions) in months.items():
+        read = len(set(partitions) & instance.get_materialized_partitions(key))
+        figures.set(series.PARTITIONS, asset, "read", value=read)
+        figures.set(series.PARTITIONS, asset, "missing", value=len(partitions) - read)
+    _add_daemons(figures, instance)
+    _add_checks(figures, instance, checks)
+    return figures
+
+
+def _add_daemons(figures: Figures, instance: dg.DagsterInstance) -> None:
+    for name, status in instance.get_daemon_statuses().items():
+        if status.last_heartbeat is not None:
+            figures.set(series.DAEMON, name, value=status.last_heartbeat.timestamp)
+    for state in instance.all_instigator_state():
+        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1):
+            figures.set(series.TICK, state.instigator_name, tick.status.value.lower(), value=tick.timestamp)
+
+
+def _add_checks(figures: Figures, instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> None:
+    failing: Counter[tuple[str, str]] = Counter()
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks) if checks else {}
+    for key, record in records.items():
+        if record.status is AssetCheckExecutionRecordStatus.FAILED:
+            evaluation = record.event and record.event.dagster_event and record.event.dagster_event.event_specific_data
+            severity = getattr(evaluation, "severity", dg.AssetCheckSeverity.ERROR)
+            failing[key.asset_key.path[-1], severity.value.lower()] += 1
+    for asset in series.ASSETS:
+        for severity in series.CHECKS.labels["severity"]:
+            figures.set(series.CHECKS, asset, severity, value=failing[asset, severity])

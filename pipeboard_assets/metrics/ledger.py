@@ -1,0 +1,147 @@
+"""What the database says: sums over the ledger, the newest loads, tables, watermarks, rejects and connections."""
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+from pipeboard_assets.metrics import series
+from pipeboard_assets.metrics.figures import Figures
+from pipeboard_io import Warehouse
+
+# Rows get their number before they become visible, by at most as long as a publishing transaction takes after it.
+_SETTLED = "SELECT coalesce(max(id), 0) AS id FROM pipeboard.load WHERE finished_at < now() - interval '2 hours'"
+
+
+def _load_sums() -> str:
+    total = "(seconds->>'total')::float8"
+    columns = [
+        "count(*)::float8 AS loads",
+        *(f"sum({name})::float8 AS {name}" for name in ("bytes", "ddl", *series.OUTCOMES)),
+        *(f"coalesce(sum((seconds->>'{name}')::float8), 0) AS in_{name}" for name in (*series.PHASES, "total")),
+        *(
+            f"count(*) FILTER (WHERE {total} <= {bound})::float8 AS within_{place}"
+            for place, bound in enumerate(series.LOAD_SECONDS.buckets)
+        ),
+    ]
+    return (
+        f"SELECT entity, mode, status, {', '.join(columns)} FROM pipeboard.load "
+        "WHERE id > %(after)s AND id <= %(until)s GROUP BY entity, mode, status"
+    )
+
+
+_LOADS = _load_sums()
+
+_COUNTERS = """
+SELECT key, sum(value::float8) AS value FROM pipeboard.load, jsonb_each_text(facts->'counters')
+WHERE id > %(after)s AND id <= %(until)s GROUP BY key
+"""
+
+_SUCCESSES = """
+SELECT a.entity, l.finished_at, l.rows, l.table_name, l.staged / greatest((l.seconds->>'total')::float8, 0.001) AS speed,
+       pg_total_relation_size(to_regclass(l.table_name)) AS bytes
+FROM unnest(%s::text[]) AS a (entity) CROSS JOIN LATERAL (
+    SELECT * FROM pipeboard.load AS l WHERE l.entity = a.entity AND l.status = 'success'
+    ORDER BY l.finished_at DESC LIMIT 1
+) AS l
+"""
+
+_GAUGES = """
+SELECT g.key, g.value::float8 AS value FROM unnest(%s::text[]) AS a (entity) CROSS JOIN LATERAL (
+    SELECT l.facts, l.id FROM pipeboard.load AS l WHERE l.entity = a.entity AND l.facts ? 'gauges'
+    ORDER BY l.finished_at DESC LIMIT 1
+) AS l CROSS JOIN jsonb_each_text(l.facts->'gauges') AS g ORDER BY l.id
+"""
+
+_REJECTED = (
+    "SELECT entity, count(*) AS records FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity"
+)
+_SIZE = "SELECT pg_database_size(current_database()) AS bytes"
+_CONNECTIONS = """
+SELECT state, count(*) AS connections FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' GROUP BY state
+"""
+
+_END_OF_LEDGER = 2**62
+
+
+class Ledger:
+    """Sums over the ledger, added up once: a scrape reads the rows of the last two hours only. Thread-safe.
+
+    `freshness` names the state of an asset that last succeeded then (None: never).
+    """
+
+    def __init__(self, warehouse: Warehouse, freshness: Callable[[datetime | None], str]) -> None:
+        self._warehouse = warehouse
+        self._freshness = freshness
+        self._lock = threading.Lock()
+        self._settled = Figures()
+        self._settled_until = 0
+
+    def read(self) -> Figures:
+        """Every figure of the database, counters since the first load. Raises WarehouseError."""
+        figures = self._sums()
+        self._add_newest(figures)
+        self._add_tables(figures)
+        self._add_server(figures)
+        return figures
+
+    def _sums(self) -> Figures:
+        with self._lock:
+            until = self._warehouse.query(_SETTLED)[0]["id"]
+            if until > self._settled_until:
+                self._settled.include(self._between(self._settled_until, until))
+                self._settled_until = until
+            figures = self._between(self._settled_until, _END_OF_LEDGER)
+            figures.include(self._settled)
+        return figures
+
+    def _between(self, after: int, until: int) -> Figures:
+        span = {"after": after, "until": until}
+        figures = Figures.from_json((row["key"], row["value"]) for row in self._warehouse.query(_COUNTERS, span))
+        for row in self._warehouse.query(_LOADS, span):
+            _add_loads(figures, row)
+        return figures
+
+    def _add_newest(self, figures: Figures) -> None:
+        newest = self._warehouse.query(_GAUGES, [list(series.ENTITIES)])
+        figures.update(Figures.from_json((row["key"], row["value"]) for row in newest))
+        for name, instant in self._warehouse.watermarks().items():
+            figures.set(series.WATERMARK, name, value=instant.timestamp())
+
+    def _add_tables(self, figures: Figures) -> None:
+        successes = {row["entity"]: row for row in self._warehouse.query(_SUCCESSES, [list(series.ASSETS)])}
+        rejected = {row["entity"]: row["records"] for row in self._warehouse.query(_REJECTED)}
+        for asset in series.ASSETS:
+            figures.set(series.REJECTED, asset, value=rejected.get(asset, 0))
+            last = successes.get(asset)
+            figures.choose(series.FRESHNESS, asset, state=self._freshness(last["finished_at"] if last else None))
+            if last is not None:
+                figures.set(series.LAST_SUCCESS, asset, value=last["finished_at"].timestamp())
+                figures.set(series.TABLE_ROWS, asset, value=last["rows"])
+                figures.set(series.TABLE_BYTES, asset, value=last["bytes"] or 0)
+                figures.set(series.ROWS_PER_SECOND, asset, value=last["speed"])
+
+    def _add_server(self, figures: Figures) -> None:
+        figures.set(series.DATABASE_BYTES, value=self._warehouse.query(_SIZE)[0]["bytes"])
+        states = series.CONNECTIONS.labels["state"]
+        counts = dict.fromkeys(states, 0)
+        for row in self._warehouse.query(_CONNECTIONS):
+            counts[row["state"] if row["state"] in states else series.OTHER] += row["connections"]
+        for state, connections in counts.items():
+            figures.set(series.CONNECTIONS, state, value=connections)
+
+
+def _add_loads(figures: Figures, row: Mapping[str, Any]) -> None:
+    """Loads of one entity, mode and status, added up."""
+    asset = row["entity"]
+    figures.add(series.LOADS, asset, row["mode"], row["status"], amount=row["loads"])
+    figures.add(series.STAGED_BYTES, asset, amount=row["bytes"])
+    figures.add(series.DDL, asset, amount=row["ddl"])
+    for outcome in series.OUTCOMES:
+        figures.add(series.ROWS, asset, outcome, amount=row[outcome])
+    for phase in series.PHASES:
+        figures.add(series.PHASE_SECONDS, asset, phase, amount=row[f"in_{phase}"])
+    within = [row[f"within_{place}"] for place in range(len(series.LOAD_SECONDS.buckets))]
+    counts = dict(zip(series.LOAD_SECONDS.bounds, (*within, row["loads"]), strict=True))
+    figures.merge(series.LOAD_SECONDS, asset, counts=counts, total=row["in_total"])

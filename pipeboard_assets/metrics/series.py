@@ -1,0 +1,188 @@
+"""Every series that Pipeboard shows, once: name with its unit, kind, labels with the values they can take, help.
+
+A counter only grows: it is a sum over the ledger. Where all label values are known it starts at 0, because Prometheus
+sees no increase in a series that appears with its first event. Buckets belong to a name: other buckets, another name.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Literal
+
+from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.main_bi import MAIN_BI
+
+Values = tuple[str, ...]
+
+ENTITIES: Values = tuple(entity.name for entity in CATALOG)
+ASSETS: Values = (*ENTITIES, MAIN_BI.name)
+MONTHLY: Values = tuple(entity.name for entity in CATALOG if entity.is_incremental)
+OTHER = "other"
+ENDPOINTS: Values = (
+    *dict.fromkeys(
+        endpoint.name for entity in CATALOG for endpoint in (*entity.lists, entity.fields) if endpoint is not None
+    ),
+    OTHER,
+)
+NO_ANSWER = "none"
+STATUSES: Values = ("2xx", "3xx", "4xx", "429", "5xx", NO_ANSWER)
+OUTCOMES: Values = ("inserted", "updated", "unchanged", "outdated", "deleted", "restored", "rejected")
+PHASES: Values = ("fetch", "stage", "ddl", "settle", "lock", "publish")
+ANY: Values = ()
+"""Values that are known at run time only, such as the names of a deployment's own sensors."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """One metric. `labels`: name to the values it can take. `buckets`: upper bounds of a histogram, without +Inf."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: Mapping[str, Values] = field(default_factory=dict)
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def bounds(self) -> Values:
+        """The values of `le`."""
+        return (*(f"{bound:g}" for bound in self.buckets), "+Inf")
+
+    @property
+    def sample_names(self) -> Values:
+        """The names that queries use."""
+        if self.kind != "histogram":
+            return (self.name,)
+        return tuple(f"{self.name}_{part}" for part in ("bucket", "sum", "count"))
+
+    def known_labels(self) -> Iterator[Values]:
+        """Every combination of label values; none where some are known at run time only."""
+        return product(*self.labels.values())
+
+
+def _counter(name: str, help: str, **labels: Values) -> Series:
+    return Series(f"pipeboard_{name}_total", "counter", help, labels)
+
+
+def _gauge(name: str, help: str, **labels: Values) -> Series:
+    return Series(f"pipeboard_{name}", "gauge", help, labels)
+
+
+def _histogram(name: str, help: str, buckets: tuple[float, ...], **labels: Values) -> Series:
+    return Series(f"pipeboard_{name}", "histogram", help, labels, buckets)
+
+
+# What a load asked of Pipedrive: counted by the load, summed over the ledger.
+API_REQUESTS = _counter(
+    "api_requests", "Requests sent to Pipedrive, by class of the answer.", endpoint=ENDPOINTS, status=STATUSES
+)
+API_SECONDS = _histogram(
+    "api_request_duration_seconds",
+    "Seconds from sending a request to the end of its answer.",
+    (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    endpoint=ENDPOINTS,
+)
+API_TOKENS = _counter("api_tokens", "API tokens spent.", endpoint=ENDPOINTS)
+API_RETRIES = _counter("api_retries", "Requests that were a further try.", endpoint=ENDPOINTS)
+API_PAGES = _counter("api_pages", "Answers with status 200: pages of lists.", endpoint=ENDPOINTS)
+API_BYTES = _counter("api_received_bytes", "Bytes of JSON received, decompressed.", endpoint=ENDPOINTS)
+API_REFUSALS = _counter(
+    "api_refusals",
+    "Answers 429, by the limit that was met: two seconds (burst) or day (daily).",
+    kind=("burst", "daily"),
+)
+API_WAITING = _counter("api_wait_seconds", "Seconds that requests waited for the burst limit before they left.")
+BREAKER_OPENINGS = _counter("api_breaker_openings", "Times that the circuit opened because Pipedrive failed in a row.")
+CACHE = _counter("cache_reads", "Reads of the Redis cache.", asset=ENTITIES, result=("hit", "miss", "error"))
+BATCH_ROWS = _histogram("batch_rows", "Records in a page.", (1, 10, 50, 100, 200, 500), asset=ENTITIES)
+BATCH_SECONDS = _histogram(
+    "batch_duration_seconds",
+    "Seconds from one page to the next: answer, validation and staging.",
+    (0.1, 0.5, 1, 2, 5, 10, 30, 60),
+    asset=ENTITIES,
+)
+CPU = _counter("load_cpu_seconds", "CPU seconds of the process while it loaded.", asset=ENTITIES)
+
+# What the newest load saw.
+TOKENS_LEFT = _gauge("api_tokens_left", "API tokens left today when last told, the reserve included.")
+TOKENS_PER_DAY = _gauge("api_tokens_per_day", "API tokens that the plan allows per day.")
+BURST_LIMIT = _gauge("api_burst_limit_requests", "Requests that the plan allows per two seconds.")
+BURST_LEFT = _gauge("api_burst_remaining_requests", "Requests left in those two seconds when last told.")
+MEMORY_PEAK = _gauge("load_memory_peak_bytes", "Greatest resident memory of the process so far.", asset=ENTITIES)
+
+# What the ledger says of loads.
+LOADS = _counter(
+    "loads",
+    "Loads that ended, by what they read and how they ended.",
+    asset=ASSETS,
+    mode=("full", "incremental", "backfill", "select"),
+    status=("success", "failed", "stopped"),
+)
+LOAD_SECONDS = _histogram(
+    "load_duration_seconds",
+    "Seconds that a load took.",
+    (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
+    asset=ASSETS,
+)
+ROWS = _counter("rows", "Rows that loads brought, by what became of them.", asset=ASSETS, outcome=OUTCOMES)
+PHASE_SECONDS = _counter("load_phase_seconds", "Seconds of loads by phase.", asset=ASSETS, phase=PHASES)
+STAGED_BYTES = _counter("staged_bytes", "Bytes sent to staging tables.", asset=ASSETS)
+DDL = _counter("ddl_statements", "Statements that changed a table's columns or indexes.", asset=ASSETS)
+ROWS_PER_SECOND = _gauge("load_rows_per_second", "Rows per second of the last successful load.", asset=ASSETS)
+LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "When a load last succeeded.", asset=ASSETS)
+WATERMARK = _gauge("watermark_timestamp_seconds", "Greatest update_time loaded.", list=ANY)
+FRESHNESS = _gauge(
+    "freshness", "1 for the state that the asset is in.", asset=ASSETS, state=("pass", "warn", "fail", "missing")
+)
+REJECTED = _gauge("rejected_records", "Values and records set aside and not resolved since.", asset=ASSETS)
+TABLE_ROWS = _gauge("table_rows", "Living rows after the last successful load.", asset=ASSETS)
+TABLE_BYTES = _gauge("table_bytes", "Size of the table with its indexes.", asset=ASSETS)
+
+# The database and the machine of the exporter.
+DATABASE_UP = _gauge("database_up", "1 while PostgreSQL answers; at 0 its figures are left out.")
+DATABASE_BYTES = _gauge("database_bytes", "Size of the database.")
+CONNECTIONS = _gauge(
+    "database_connections",
+    "Connections to the database by state.",
+    state=("active", "idle", "idle in transaction", OTHER),
+)
+DISK_FREE = _gauge("disk_free_bytes", "Space left where PIPEBOARD_STATE_DIR is.")
+DISK = _gauge("disk_bytes", "Size of the disk where PIPEBOARD_STATE_DIR is.")
+BREAKER = _gauge(
+    "api_breaker",
+    "1 for the state of the circuit, as all runs share it in Redis.",
+    state=("closed", "open", "half-open"),
+)
+STARTED = _gauge("exporter_start_timestamp_seconds", "When the exporter started.")
+
+# Dagster.
+DAGSTER_UP = _gauge("dagster_up", "1 while Dagster's storage answers; at 0 its figures are left out.")
+RUNS = _gauge(
+    "dagster_runs",
+    "Runs in Dagster's history by status; `queued` is the length of the queue.",
+    status=("queued", "not_started", "starting", "started", "success", "failure", "canceling", "canceled"),
+)
+DAEMON = _gauge("dagster_daemon_heartbeat_timestamp_seconds", "Last sign of life of a daemon.", daemon=ANY)
+TICK = _gauge(
+    "dagster_tick_timestamp_seconds", "Last tick of a sensor or schedule, by its end.", sensor=ANY, status=ANY
+)
+CHECKS = _gauge("failing_checks", "Asset checks that fail now.", asset=ASSETS, severity=("warn", "error"))
+PARTITIONS = _gauge(
+    "partitions", "Months of an asset that were read, and that were not.", asset=MONTHLY, state=("read", "missing")
+)
+
+# Pushed while a load runs, and removed when it ends.
+RUN_HEARTBEAT = _gauge("run_heartbeat_timestamp_seconds", "Last sign of life of a load in progress.", asset=ENTITIES)
+RUN_STARTED = _gauge("run_start_timestamp_seconds", "When the load in progress started.", asset=ENTITIES)
+RUN_RECORDS = _gauge("run_records", "Records read so far.", asset=ENTITIES)
+RUN_PAGES = _gauge("run_pages", "Pages read so far.", asset=ENTITIES)
+RUN_REQUESTS = _gauge("run_requests", "Requests sent so far.", asset=ENTITIES)
+RUN_TOKENS = _gauge("run_tokens", "API tokens spent so far.", asset=ENTITIES)
+RUN_MEMORY = _gauge("run_memory_bytes", "Resident memory of the process.", asset=ENTITIES)
+RUN_CPU = _gauge("run_cpu_percent", "CPU of the process since the last push; 100 is one core.", asset=ENTITIES)
+RUN_THREADS = _gauge("run_threads", "Threads of the process.", asset=ENTITIES)
+
+SERIES = tuple(value for value in list(globals().values()) if isinstance(value, Series))
+LIVE = tuple(series for series in SERIES if series.name.startswith("pipeboard_run_"))
+INSTANCE = (RUNS, DAEMON, TICK, CHECKS, PARTITIONS)
+EXPORTER = (DATABASE_UP, DAGSTER_UP, STARTED, DISK_FREE, DISK, BREAKER)
+LEDGER = tuple(series for series in SERIES if series not in (*LIVE, *INSTANCE, *EXPORTER))
