@@ -18,11 +18,8 @@ setup: ## Make .venv from requirements.lock; does nothing when it is up to date
 test: setup ## Every test, on real servers that start by themselves (ARGS="-k redis" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-system: ## Install Debian's PgBouncer, for the tests that are skipped without it
-	@test -x /usr/sbin/pgbouncer || { \
-		as=$$([ "$$(id -u)" = 0 ] || command -v sudo); \
-		$$as apt-get -qq update && $$as apt-get -qq install --no-install-recommends pgbouncer >/dev/null; \
-	} || echo "PgBouncer was not installed: its tests will be skipped"
+test-packages: ## Install what only tests want: Debian's packages in deploy/test-packages.txt
+	@deploy/test-packages.sh
 
 check: setup ## Lint, format, types, import rules
 	$(BIN)/ruff check
@@ -40,12 +37,15 @@ soak: setup ## Random lives of a company against the promise, for an hour (MINUT
 bench: setup ## Time and memory against the floor
 	@$(BIN)/python -m tests.bench.io_bench $(ARGS)
 
+dashboard: setup ## Write Grafana's dashboard from deploy/grafana/dashboard.py
+	@$(BIN)/python -m deploy.grafana.dashboard
+
 lock: setup ## Write requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
 		--no-strip-extras --no-emit-index-url --no-header --quiet --output-file requirements.lock $(ARGS)
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: bench check demo format help lock setup soak test test-system ui
+.PHONY: bench check dashboard demo format help lock setup soak test test-packages ui

@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -69,21 +69,23 @@ def exporter(settings: Settings, *, port: int) -> Iterator[tuple[str, CollectorR
 def build_registry(settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance) -> CollectorRegistry:
     """Everything that is scraped."""
     ledger = Ledger(warehouse, lambda last: freshness(last, settings, now=datetime.now(UTC)))
+    checks = sorted(build_defs(settings).resolve_asset_graph().asset_check_keys, key=str)
     storage_trouble = (dg.DagsterError, SQLAlchemyError)
     return registry_of(
         FiguresCollector(
             Source(series.LEDGER, ledger.read, series.DATABASE_UP, (WarehouseError,)),
-            Source(series.INSTANCE, partial(_read_dagster, settings, instance), series.DAGSTER_UP, storage_trouble),
+            Source(
+                series.INSTANCE, partial(_read_dagster, settings, instance, checks), series.DAGSTER_UP, storage_trouble
+            ),
             Source(series.EXPORTER, Machine(settings).read),
         )
     )
 
 
-def _read_dagster(settings: Settings, instance: dg.DagsterInstance) -> Figures:
+def _read_dagster(settings: Settings, instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> Figures:
     partitions = months(settings.history_start).get_partition_keys()
     monthly = {entity.name: (asset_key(entity.name), partitions) for entity in CATALOG if entity.is_incremental}
-    checks = build_defs(settings).resolve_asset_graph().asset_check_keys
-    return read_instance(instance, monthly, sorted(checks, key=str))
+    return read_instance(instance, monthly, checks)
 
 
 class Machine:

@@ -139,7 +139,7 @@ def _add_loads(figures: Figures, row: Mapping[str, Any]) -> None:
     figures.add(series.STAGED_BYTES, asset, amount=row["bytes"])
     figures.add(series.DDL, asset, amount=row["ddl"])
     for outcome in series.OUTCOMES:
-        figures.add(series.ROWS, asset, outcome, amount=row[outcome])
+        figures.add(series.ROWS, asset, row["mode"], outcome, amount=row[outcome])
     for phase in series.PHASES:
         figures.add(series.PHASE_SECONDS, asset, phase, amount=row[f"in_{phase}"])
     within = [row[f"within_{place}"] for place in range(len(series.LOAD_SECONDS.buckets))]

@@ -22,16 +22,16 @@ from pipeboard_assets.metrics.tally import Tally
 logger = logging.getLogger(__name__)
 
 JOB = "pipeboard_run"
-TIMEOUT_SECONDS = 2.0
 _TROUBLE = (OSError, HTTPException, ValueError)  # the last: an address that is none
 
 
 class LivePush:
     """Pushes for one load at a time. `address` (host:port) None: does nothing."""
 
-    def __init__(self, address: str | None, *, every_seconds: float = 5.0) -> None:
+    def __init__(self, address: str | None, *, every_seconds: float = 5.0, timeout_seconds: float = 2.0) -> None:
         self._address = address
         self._every_seconds = every_seconds
+        self._timeout_seconds = timeout_seconds
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_usable = True
@@ -52,7 +52,7 @@ class LivePush:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._ended.set()
-            thread.join(2 * TIMEOUT_SECONDS)
+            thread.join(2 * self._timeout_seconds)
 
     @contextmanager
     def stopping_at_error(self) -> Iterator[None]:
@@ -69,9 +69,9 @@ class LivePush:
         registry = registry_of(FiguresCollector(Source(series.LIVE, progress.read)))
         try:
             while not ended.is_set():
-                push_to_gateway(address, JOB, registry, group, timeout=TIMEOUT_SECONDS)
+                push_to_gateway(address, JOB, registry, group, timeout=self._timeout_seconds)
                 ended.wait(self._every_seconds)
-            delete_from_gateway(address, JOB, group, timeout=TIMEOUT_SECONDS)
+            delete_from_gateway(address, JOB, group, timeout=self._timeout_seconds)
         except _TROUBLE as trouble:
             # The run comes first: nothing more is pushed by this process.
             self._is_usable = False

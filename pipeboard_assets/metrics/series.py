@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.main_bi import MAIN_BI
+from pipeboard_assets.sync import Mode
 
 Values = tuple[str, ...]
 
@@ -26,6 +27,7 @@ ENDPOINTS: Values = (
 )
 NO_ANSWER = "none"
 STATUSES: Values = ("2xx", "3xx", "4xx", "429", "5xx", NO_ANSWER)
+MODES: Values = (*Mode, "select")
 OUTCOMES: Values = ("inserted", "updated", "unchanged", "outdated", "deleted", "restored", "rejected")
 PHASES: Values = ("fetch", "stage", "ddl", "settle", "lock", "publish")
 ANY: Values = ()
@@ -114,7 +116,7 @@ LOADS = _counter(
     "loads",
     "Loads that ended, by what they read and how they ended.",
     asset=ASSETS,
-    mode=("full", "incremental", "backfill", "select"),
+    mode=MODES,
     status=("success", "failed", "stopped"),
 )
 LOAD_SECONDS = _histogram(
@@ -123,7 +125,7 @@ LOAD_SECONDS = _histogram(
     (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
     asset=ASSETS,
 )
-ROWS = _counter("rows", "Rows that loads brought, by what became of them.", asset=ASSETS, outcome=OUTCOMES)
+ROWS = _counter("rows", "Rows that loads brought, by what became of them.", asset=ASSETS, mode=MODES, outcome=OUTCOMES)
 PHASE_SECONDS = _counter("load_phase_seconds", "Seconds of loads by phase.", asset=ASSETS, phase=PHASES)
 STAGED_BYTES = _counter("staged_bytes", "Bytes sent to staging tables.", asset=ASSETS)
 DDL = _counter("ddl_statements", "Statements that changed a table's columns or indexes.", asset=ASSETS)

@@ -1,6 +1,5 @@
 """Debian's PgBouncer before the server of a URL: transaction mode, a few connections, each transaction on another one."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +7,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psycopg
-import pytest
 
 from pipeboard_resources.embedded.processes import free_port, unprivileged_account, wait_until
+from tests.fixtures.debian import program
 from tests.fixtures.servers import temporary_state_dir
 
 POOL_SIZE = 3
@@ -31,17 +30,10 @@ ignore_startup_parameters = {ignored}
 """
 
 
-def _program() -> str:
-    """Debian puts it where only root looks."""
-    if found := shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer"):
-        return found
-    pytest.skip("no PgBouncer on this machine: make test-system installs Debian's")
-
-
 @contextmanager
 def pooled(url: str, *, ignored: str = "") -> Iterator[str]:
     """The URL that goes through the pooler, which drops the `ignored` parameters of a connection silently."""
-    program, parts, port = _program(), urlsplit(url), free_port()
+    command, parts, port = program("pgbouncer"), urlsplit(url), free_port()
     with temporary_state_dir() as folder:
         configuration = folder / "pgbouncer.ini"
         configuration.write_text(
@@ -56,17 +48,17 @@ def pooled(url: str, *, ignored: str = "") -> Iterator[str]:
         )
         (folder / "users").write_text(f'"{unquote(parts.username or "")}" "{unquote(parts.password or "")}"\n')
         there = urlunsplit(parts._replace(netloc=f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{port}"))
-        with _running(program, configuration):
+        with _running(command, configuration):
             assert wait_until(lambda: _answers(there), seconds=10), (folder / "log").read_text()
             yield there
 
 
 @contextmanager
-def _running(program: str, configuration: Path) -> Iterator[None]:
+def _running(command: str, configuration: Path) -> Iterator[None]:
     account = unprivileged_account()  # as root it refuses to run, as PostgreSQL does
     with (configuration.parent / "log").open("wb") as log:
         process = subprocess.Popen(
-            [program, configuration], stdout=log, stderr=log, user=account.uid if account else None,
+            [command, configuration], stdout=log, stderr=log, user=account.uid if account else None,
             group=account.gid if account else None, extra_groups=[] if account else None, cwd="/",
         )  # fmt: skip
     try:
