@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 from prometheus_client import CollectorRegistry, start_http_server
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pipeboard_assets.automation import months
 from pipeboard_assets.catalog import CATALOG
@@ -33,8 +33,8 @@ from pipeboard_resources.pipedrive.clock import SystemClock
 from pipeboard_resources.settings import SettingError, Settings
 from pipeboard_resources.shared_redis import SharedRedis
 
-# A scrape that waits for a table lock or a dead server must not pile up behind the next one.
-_SCRAPE_SECONDS = 10.0
+# Dagster has one for runs, events and schedules each; after a restart of PostgreSQL the first use of each fails.
+_POOLS = 3
 
 
 def metrics(settings: Settings, *, port: int) -> int:
@@ -70,21 +70,29 @@ def build_registry(settings: Settings, warehouse: Warehouse, instance: dg.Dagste
     """Everything that is scraped."""
     ledger = Ledger(warehouse, lambda last: freshness(last, settings, now=datetime.now(UTC)))
     checks = sorted(build_defs(settings).resolve_asset_graph().asset_check_keys, key=str)
-    storage_trouble = (dg.DagsterError, SQLAlchemyError)
+    dagster = partial(_read_dagster, settings, warehouse, instance, checks)
+    storage_trouble = (WarehouseError, dg.DagsterError, SQLAlchemyError)
     return registry_of(
         FiguresCollector(
             Source(series.LEDGER, ledger.read, series.DATABASE_UP, (WarehouseError,)),
-            Source(
-                series.INSTANCE, partial(_read_dagster, settings, instance, checks), series.DAGSTER_UP, storage_trouble
-            ),
+            Source(series.INSTANCE, dagster, series.DAGSTER_UP, storage_trouble),
             Source(series.EXPORTER, Machine(settings).read),
         )
     )
 
 
-def _read_dagster(settings: Settings, instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> Figures:
+def _read_dagster(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
+) -> Figures:
     partitions = months(settings.history_start).get_partition_keys()
     monthly = {entity.name: (asset_key(entity.name), partitions) for entity in CATALOG if entity.is_incremental}
+    warehouse.query("SELECT 1")  # Dagster tries to connect for 10 s and longer; our own connection fails at once
+    for _ in range(_POOLS):
+        try:
+            return read_instance(instance, monthly, checks)
+        except DBAPIError as lost:
+            if not lost.connection_invalidated:
+                raise
     return read_instance(instance, monthly, checks)
 
 

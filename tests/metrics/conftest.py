@@ -1,16 +1,21 @@
 """An account to sync and what the exporter says of it, for the tests of this folder."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import dagster as dg
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from pipeboard_assets.environment import dagster_instance, process_environment
 from pipeboard_assets.monitoring import build_registry
 from pipeboard_resources.pipedrive.standin import Server
+from pipeboard_resources.settings import Settings
 from tests.graph.conftest import Account
 
 
@@ -24,12 +29,35 @@ class Scrape:
     def of(cls, registry: CollectorRegistry) -> "Scrape":
         return cls(tuple(sample for metric in registry.collect() for sample in metric.samples))
 
+    @classmethod
+    def at(cls, address: str) -> "Scrape":
+        with urlopen(f"{address}/metrics", timeout=10) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+            return cls(tuple(sample for metric in families for sample in metric.samples))
+
     def names(self) -> set[str]:
         return {sample.name for sample in self.samples}
 
     def total(self, name: str, **labels: str) -> float:
         """Sum of the samples of that name that have these labels."""
         return sum(each.value for each in self.samples if each.name == name and labels.items() <= each.labels.items())
+
+
+@contextmanager
+def deployment(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The instance that `pipeboard metrics` reads; what Dagster is told through the environment is forgotten afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**process_environment(settings), "DAGSTER_EVENT_BATCH_SIZE": "500"}.items():
+            patch.setenv(name, value)
+        with dagster_instance(settings) as instance:
+            yield instance
+
+
+@pytest.fixture
+def deployed(watched: Account) -> Iterator[dg.DagsterInstance]:
+    """Dagster's instance of `watched`, in its database."""
+    with deployment(watched.settings) as instance:
+        yield instance
 
 
 @pytest.fixture

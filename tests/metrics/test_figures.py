@@ -1,24 +1,38 @@
 """What is scraped equals the truth: what the stand-in was asked for, and what the tables hold."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
+import dagster as dg
 import psycopg
 import pytest
-from pydantic import SecretStr
+from psycopg import sql
 
 from pipeboard_assets.metrics import series
+from pipeboard_assets.metrics.figures import Figures
+from pipeboard_assets.metrics.instance import read_instance
 from pipeboard_assets.metrics.ledger import Ledger
+from pipeboard_assets.monitoring import exporter
 from pipeboard_assets.outcome import Status
 from pipeboard_io import Warehouse
+from pipeboard_resources.settings import SettingError, Settings
 from tests.graph.conftest import Account
 from tests.metrics.conftest import Scrape
 
 Scraper = Callable[[], Scrape]
 
 
+class Verdict(dg.Config):
+    """How the check of a test ends."""
+
+    passed: bool
+
+
 def test_figures_equal_the_truth_and_add_up_over_syncs(watched: Account, scrape: Scraper) -> None:
-    outcomes = watched.sync()
+    outcomes = watched.sync(assets=("users", "deals"), full=True)
     first, log = scrape(), list(watched.server.requests)
     assert {name: each.error for name, each in outcomes.items() if each.error} == {}
     assert first.total("pipeboard_api_requests_total", status="2xx") == len(log)
@@ -31,7 +45,7 @@ def test_figures_equal_the_truth_and_add_up_over_syncs(watched: Account, scrape:
         assert first.total("pipeboard_loads_total", asset=asset, status="success") == 1
         assert first.total("pipeboard_freshness", asset=asset, state="pass") == 1
 
-    watched.sync(assets=("users", "deals"))
+    watched.sync(assets=("users", "deals"), full=True)
     second = scrape()
     counted = [name for each in series.LEDGER if each.kind != "gauge" for name in each.sample_names]
     assert [name for name in counted if second.total(name) < first.total(name)] == []
@@ -51,13 +65,11 @@ def test_a_failure_before_the_first_page_is_a_failed_load_with_its_requests(watc
     assert found.total("pipeboard_api_requests_total", endpoint="deal_fields", status="4xx") == 1
 
 
-def test_a_spent_day_is_a_stopped_load_and_a_daily_refusal(watched: Account, scrape: Scraper) -> None:
-    watched.server.faults.add("daily_429", "/api/v2/persons", times=None)
-    assert watched.sync(assets=("persons",), full=True)["persons"].status is Status.STOPPED
-    found = scrape()
-    assert found.total("pipeboard_loads_total", asset="persons", status="stopped") == 1
-    assert found.total("pipeboard_api_refusals_total", kind="daily") == 1
-    assert found.total("pipeboard_api_tokens_left") == 0
+def test_a_gauge_at_0_is_a_figure_and_a_counter_at_0_is_none() -> None:
+    figures = Figures()
+    figures.set(series.TOKENS_LEFT, value=0)
+    figures.add(series.API_REFUSALS, "daily", amount=0)
+    assert figures.as_json() == {'["pipeboard_api_tokens_left"]': 0}
 
 
 def test_every_counter_stands_at_0_before_the_first_sync(scrape: Scraper) -> None:
@@ -104,16 +116,48 @@ def test_a_ledger_of_100_000_loads_is_read_in_less_than_300_milliseconds(long_le
     assert min(seconds) < 0.3, seconds
 
 
-def test_while_postgresql_is_away_the_exporter_says_so_and_shows_no_counter(watched: Account) -> None:
-    """A counter at 0 would look like one that began anew."""
-    import dagster as dg
+def test_an_exporter_outlives_a_restart_of_postgresql(
+    watched: Account, deployed: dg.DagsterInstance, postgres_url: str
+) -> None:
+    """Meanwhile it says so and shows no counter: one at 0 would look as if it had begun anew."""
+    with psycopg.connect(postgres_url, autocommit=True) as server, exporter(watched.settings, port=0) as (address, _):
+        port = int(address.rpartition(":")[2])
+        with pytest.raises(SettingError, match=f"port {port} cannot be used"), exporter(watched.settings, port=port):
+            pass  # a second exporter on the same port says so in a sentence
+        before = Scrape.at(address)
+        with shut(server, watched.settings):
+            found = Scrape.at(address)
+        after = Scrape.at(address)
+    assert found.total("pipeboard_database_up") == found.total("pipeboard_dagster_up") == 0
+    assert {"pipeboard_database_up", "pipeboard_dagster_up", "pipeboard_disk_bytes"} <= found.names()
+    assert [each.name for each in (*series.LEDGER, *series.INSTANCE) if each.name in found.names()] == []
+    assert after.names() == before.names() and after.total("pipeboard_database_up") == 1
 
-    from pipeboard_assets.monitoring import build_registry
 
-    away = Warehouse("postgresql://u:p@127.0.0.1:1/x")
-    settings = watched.settings.model_copy(update={"database_url": SecretStr("postgresql://u:p@127.0.0.1:1/x")})
+@contextmanager
+def shut(server: psycopg.Connection[Any], settings: Settings) -> Iterator[None]:
+    """The database ends every connection and takes none, as while its server starts again."""
+    assert settings.database_url is not None
+    name = urlsplit(settings.database_url.get_secret_value()).path.strip("/")
+    server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
+    server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
+    yield
+    server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
+
+
+def test_checks_that_fail_now_are_counted_by_severity() -> None:
+    """And count no more when they pass again."""
+
+    @dg.asset_check(asset=dg.AssetKey(["pipedrive", "deals"]))
+    def amounts(config: Verdict) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=config.passed, severity=dg.AssetCheckSeverity.WARN)
+
     with dg.instance_for_test() as instance:
-        found = Scrape.of(build_registry(settings, away, instance))
-    assert found.total("pipeboard_database_up") == 0 and "pipeboard_database_up" in found.names()
-    assert found.total("pipeboard_dagster_up") == 1
-    assert [each.name for each in series.LEDGER if each.name in found.names()] == []
+        for passed, failing in ((False, 1), (True, 0)):
+            ops = {"pipedrive__deals_amounts": {"config": {"passed": passed}}}
+            job = dg.Definitions(asset_checks=[amounts]).resolve_implicit_global_asset_job_def()
+            job.execute_in_process(instance=instance, run_config={"ops": ops})
+            figures = read_instance(instance, {}, list(amounts.check_keys))
+            found = Scrape(tuple(sample for metric in figures.metrics([series.CHECKS]) for sample in metric.samples))
+            assert found.total("pipeboard_failing_checks", asset="deals", severity="warn") == failing
+            assert found.total("pipeboard_failing_checks") == failing

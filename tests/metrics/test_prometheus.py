@@ -14,7 +14,6 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from deploy.grafana.dashboard import PANELS
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.environment import dagster_instance, process_environment
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.metrics.series import LEDGER, LIVE
 from pipeboard_assets.metrics.tally import Tally
@@ -27,6 +26,7 @@ from pipeboard_resources.dagster_resources import open_pipedrive
 from pipeboard_resources.pipedrive.breaker import FAULTS_TO_OPEN
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import Account
+from tests.metrics.conftest import deployment
 from tests.metrics.servers import Prometheus, prometheus, pushgateway, wait_until
 from tests.metrics.test_deployment import ALERTS
 
@@ -69,10 +69,7 @@ def day(
         account.settings = account.settings.model_copy(
             update={"pushgateway_address": gateway, "retry_attempts": 15, "token_reserve_percent": 0}
         )
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for name, value in {**process_environment(account.settings), "DAGSTER_EVENT_BATCH_SIZE": "500"}.items():
-            patch.setenv(name, value)  # what Dagster is told through the environment is forgotten afterwards
-        instance = stack.enter_context(dagster_instance(account.settings))
+        instance = stack.enter_context(deployment(account.settings))
         address, _ = stack.enter_context(exporter(account.settings, port=0))
         watching = stack.enter_context(prometheus(folders["prometheus"], address.removeprefix("http://"), gateway))
         wait_until(lambda: watching.query("pipeboard_database_up"), seconds=20)
