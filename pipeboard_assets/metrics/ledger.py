@@ -1,6 +1,7 @@
 """What the database says: sums over the ledger, the newest loads, tables, watermarks, rejects and connections."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -53,20 +54,25 @@ SELECT g.key, g.value::float8 AS value FROM unnest(%s::text[]) AS a (entity) CRO
 ) AS l CROSS JOIN jsonb_each_text(l.facts->'gauges') AS g ORDER BY l.id
 """
 
-_REJECTED = (
-    "SELECT entity, count(*) AS records FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity"
-)
-_SIZE = "SELECT pg_database_size(current_database()) AS bytes"
-_CONNECTIONS = """
-SELECT state, count(*) AS connections FROM pg_stat_activity
-WHERE datname = current_database() AND backend_type = 'client backend' GROUP BY state
+# One statement, because a connection costs more than what it asks.
+_NOW = """
+SELECT pg_database_size(current_database()) AS bytes,
+       (SELECT jsonb_object_agg(name, extract(epoch FROM value)) FROM pipeboard.watermark) AS watermarks,
+       (SELECT jsonb_object_agg(entity, records) FROM (
+           SELECT entity, count(*) AS records FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity
+       ) AS r) AS rejected,
+       (SELECT jsonb_object_agg(state, connections) FROM (
+           SELECT CASE WHEN state = ANY (%(states)s) THEN state ELSE %(other)s END AS state, count(*) AS connections
+           FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' GROUP BY 1
+       ) AS c) AS connections
 """
 
 _END_OF_LEDGER = 2**62
+_SETTLE_EVERY_SECONDS = 3600.0
 
 
 class Ledger:
-    """Sums over the ledger, added up once: a scrape reads the rows of the last two hours only. Thread-safe.
+    """Sums over the ledger, added up once: a scrape reads the rows of the last hours only. Thread-safe.
 
     `freshness` names the state of an asset that last succeeded then (None: never).
     """
@@ -77,24 +83,33 @@ class Ledger:
         self._lock = threading.Lock()
         self._settled = Figures()
         self._settled_until = 0
+        self._settle_next_at = 0.0
 
     def read(self) -> Figures:
         """Every figure of the database, counters since the first load. Raises WarehouseError."""
         figures = self._sums()
-        self._add_newest(figures)
-        self._add_tables(figures)
-        self._add_server(figures)
+        newest = self._warehouse.query(_GAUGES, [list(series.ENTITIES)])
+        figures.update(Figures.from_json((row["key"], row["value"]) for row in newest))
+        self._add_successes(figures)
+        self._add_now(figures)
         return figures
 
     def _sums(self) -> Figures:
         with self._lock:
-            until = self._warehouse.query(_SETTLED)[0]["id"]
-            if until > self._settled_until:
-                self._settled.include(self._between(self._settled_until, until))
-                self._settled_until = until
+            self._settle()
             figures = self._between(self._settled_until, _END_OF_LEDGER)
             figures.include(self._settled)
         return figures
+
+    def _settle(self) -> None:
+        """Add up for good what nobody changes any more, once an hour."""
+        if time.monotonic() < self._settle_next_at:
+            return
+        until = self._warehouse.query(_SETTLED)[0]["id"]
+        if until > self._settled_until:
+            self._settled.include(self._between(self._settled_until, until))
+            self._settled_until = until
+        self._settle_next_at = time.monotonic() + _SETTLE_EVERY_SECONDS
 
     def _between(self, after: int, until: int) -> Figures:
         span = {"after": after, "until": until}
@@ -103,17 +118,9 @@ class Ledger:
             _add_loads(figures, row)
         return figures
 
-    def _add_newest(self, figures: Figures) -> None:
-        newest = self._warehouse.query(_GAUGES, [list(series.ENTITIES)])
-        figures.update(Figures.from_json((row["key"], row["value"]) for row in newest))
-        for name, instant in self._warehouse.watermarks().items():
-            figures.set(series.WATERMARK, name, value=instant.timestamp())
-
-    def _add_tables(self, figures: Figures) -> None:
+    def _add_successes(self, figures: Figures) -> None:
         successes = {row["entity"]: row for row in self._warehouse.query(_SUCCESSES, [list(series.ASSETS)])}
-        rejected = {row["entity"]: row["records"] for row in self._warehouse.query(_REJECTED)}
         for asset in series.ASSETS:
-            figures.set(series.REJECTED, asset, value=rejected.get(asset, 0))
             last = successes.get(asset)
             figures.choose(series.FRESHNESS, asset, state=self._freshness(last["finished_at"] if last else None))
             if last is not None:
@@ -122,14 +129,16 @@ class Ledger:
                 figures.set(series.TABLE_BYTES, asset, value=last["bytes"] or 0)
                 figures.set(series.ROWS_PER_SECOND, asset, value=last["speed"])
 
-    def _add_server(self, figures: Figures) -> None:
-        figures.set(series.DATABASE_BYTES, value=self._warehouse.query(_SIZE)[0]["bytes"])
+    def _add_now(self, figures: Figures) -> None:
         states = series.CONNECTIONS.labels["state"]
-        counts = dict.fromkeys(states, 0)
-        for row in self._warehouse.query(_CONNECTIONS):
-            counts[row["state"] if row["state"] in states else series.OTHER] += row["connections"]
-        for state, connections in counts.items():
-            figures.set(series.CONNECTIONS, state, value=connections)
+        (now,) = self._warehouse.query(_NOW, {"states": list(states), "other": series.OTHER})
+        figures.set(series.DATABASE_BYTES, value=now["bytes"])
+        for name, instant in (now["watermarks"] or {}).items():
+            figures.set(series.WATERMARK, name, value=instant)
+        for asset in series.ASSETS:
+            figures.set(series.REJECTED, asset, value=(now["rejected"] or {}).get(asset, 0))
+        for state in states:
+            figures.set(series.CONNECTIONS, state, value=(now["connections"] or {}).get(state, 0))
 
 
 def _add_loads(figures: Figures, row: Mapping[str, Any]) -> None:

@@ -12,8 +12,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.environment import dagster_instance, process_environment
+from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.monitoring import build_registry
+from pipeboard_assets.observer import Observer
+from pipeboard_assets.outcome import AssetOutcome
+from pipeboard_assets.request import SyncRequest
+from pipeboard_assets.runner import run_sync
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import Settings
 from tests.graph.conftest import Account
@@ -43,6 +49,16 @@ class Scrape:
         return sum(each.value for each in self.samples if each.name == name and labels.items() <= each.labels.items())
 
 
+def sync(
+    account: Account, instance: dg.DagsterInstance, live: LivePush | None = None, **request: object
+) -> dict[str, AssetOutcome]:
+    """Outcome by asset of a run that pushes to the account's Pushgateway, or as `live` says."""
+    pushing = live or LivePush(account.settings.pushgateway_address, every_seconds=0.5)
+    defs = build_defs(account.settings, observer=Observer(live=pushing))
+    _, _, outcomes = run_sync(defs, instance, SyncRequest(**request))  # type: ignore[arg-type]
+    return {outcome.asset: outcome for outcome in outcomes}
+
+
 @contextmanager
 def deployment(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The instance that `pipeboard metrics` reads; what Dagster is told through the environment is forgotten afterwards."""
@@ -66,9 +82,15 @@ def watched(standin_factory: Callable[..., Server], fresh_database: str, redis_u
     return Account(standin_factory(deals=40), fresh_database, tmp_path, redis_url)
 
 
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    """An instance for the tests of a module: it takes a second to make."""
+    with dg.instance_for_test() as made:
+        yield made
+
+
 @pytest.fixture
-def scrape(watched: Account) -> Iterator[Callable[[], Scrape]]:
+def scrape(watched: Account, instance: dg.DagsterInstance) -> Callable[[], Scrape]:
     """Scrapes what `pipeboard metrics` serves about `watched`."""
-    with dg.instance_for_test() as instance:
-        registry = build_registry(watched.settings, watched.warehouse, instance)
-        yield lambda: Scrape.of(registry)
+    registry = build_registry(watched.settings, watched.warehouse, instance)
+    return lambda: Scrape.of(registry)

@@ -20,7 +20,7 @@ from pipeboard_assets.outcome import Status
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import SettingError, Settings
 from tests.graph.conftest import Account
-from tests.metrics.conftest import Scrape
+from tests.metrics.conftest import Scrape, sync
 
 Scraper = Callable[[], Scrape]
 
@@ -31,8 +31,10 @@ class Verdict(dg.Config):
     passed: bool
 
 
-def test_figures_equal_the_truth_and_add_up_over_syncs(watched: Account, scrape: Scraper) -> None:
-    outcomes = watched.sync(assets=("users", "deals"), full=True)
+def test_figures_equal_the_truth_and_add_up_over_syncs(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper
+) -> None:
+    outcomes = sync(watched, instance, assets=("users", "deals"), full=True)
     first, log = scrape(), list(watched.server.requests)
     assert {name: each.error for name, each in outcomes.items() if each.error} == {}
     assert first.total("pipeboard_api_requests_total", status="2xx") == len(log)
@@ -45,7 +47,7 @@ def test_figures_equal_the_truth_and_add_up_over_syncs(watched: Account, scrape:
         assert first.total("pipeboard_loads_total", asset=asset, status="success") == 1
         assert first.total("pipeboard_freshness", asset=asset, state="pass") == 1
 
-    watched.sync(assets=("users", "deals"), full=True)
+    sync(watched, instance, assets=("users", "deals"), full=True)
     second = scrape()
     counted = [name for each in series.LEDGER if each.kind != "gauge" for name in each.sample_names]
     assert [name for name in counted if second.total(name) < first.total(name)] == []
@@ -57,9 +59,11 @@ def test_figures_equal_the_truth_and_add_up_over_syncs(watched: Account, scrape:
     assert {name: again.total(name) for name in counted} == {name: second.total(name) for name in counted}
 
 
-def test_a_failure_before_the_first_page_is_a_failed_load_with_its_requests(watched: Account, scrape: Scraper) -> None:
+def test_a_failure_before_the_first_page_is_a_failed_load_with_its_requests(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper
+) -> None:
     watched.server.faults.add("status_403", "/api/v2/dealFields", times=None)
-    assert watched.sync(assets=("deals",), full=True)["deals"].status is Status.FAILED
+    assert sync(watched, instance, assets=("deals",), full=True)["deals"].status is Status.FAILED
     found = scrape()
     assert found.total("pipeboard_loads_total", asset="deals", status="failed") == 1
     assert found.total("pipeboard_api_requests_total", endpoint="deal_fields", status="4xx") == 1
@@ -145,19 +149,18 @@ def shut(server: psycopg.Connection[Any], settings: Settings) -> Iterator[None]:
     server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
 
 
-def test_checks_that_fail_now_are_counted_by_severity() -> None:
+def test_checks_that_fail_now_are_counted_by_severity(instance: dg.DagsterInstance) -> None:
     """And count no more when they pass again."""
 
     @dg.asset_check(asset=dg.AssetKey(["pipedrive", "deals"]))
     def amounts(config: Verdict) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=config.passed, severity=dg.AssetCheckSeverity.WARN)
 
-    with dg.instance_for_test() as instance:
-        for passed, failing in ((False, 1), (True, 0)):
-            ops = {"pipedrive__deals_amounts": {"config": {"passed": passed}}}
-            job = dg.Definitions(asset_checks=[amounts]).resolve_implicit_global_asset_job_def()
-            job.execute_in_process(instance=instance, run_config={"ops": ops})
-            figures = read_instance(instance, {}, list(amounts.check_keys))
-            found = Scrape(tuple(sample for metric in figures.metrics([series.CHECKS]) for sample in metric.samples))
-            assert found.total("pipeboard_failing_checks", asset="deals", severity="warn") == failing
-            assert found.total("pipeboard_failing_checks") == failing
+    for passed, failing in ((False, 1), (True, 0)):
+        ops = {"pipedrive__deals_amounts": {"config": {"passed": passed}}}
+        job = dg.Definitions(asset_checks=[amounts]).resolve_implicit_global_asset_job_def()
+        job.execute_in_process(instance=instance, run_config={"ops": ops})
+        figures = read_instance(instance, {}, list(amounts.check_keys))
+        found = Scrape(tuple(sample for metric in figures.metrics([series.CHECKS]) for sample in metric.samples))
+        assert found.total("pipeboard_failing_checks", asset="deals", severity="warn") == failing
+        assert found.total("pipeboard_failing_checks") == failing

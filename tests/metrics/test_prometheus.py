@@ -13,20 +13,16 @@ import stamina
 from dagster._daemon.types import DaemonHeartbeat
 
 from deploy.grafana.dashboard import PANELS
-from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.metrics.series import LEDGER, LIVE
 from pipeboard_assets.metrics.tally import Tally
 from pipeboard_assets.monitoring import exporter
-from pipeboard_assets.observer import Observer
 from pipeboard_assets.outcome import AssetOutcome, Status
-from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.runner import run_sync
 from pipeboard_resources.dagster_resources import open_pipedrive
 from pipeboard_resources.pipedrive.breaker import FAULTS_TO_OPEN
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import Account
-from tests.metrics.conftest import deployment
+from tests.metrics.conftest import deployment, sync
 from tests.metrics.servers import Prometheus, prometheus, pushgateway, wait_until
 from tests.metrics.test_deployment import ALERTS
 
@@ -75,7 +71,7 @@ def day(
         wait_until(lambda: watching.query("pipeboard_database_up"), seconds=20)
         began_at = time.time()
         outcomes = tuple(events(account, instance))
-        _wait_for_scrapes(watching)
+        _wait_for_a_scrape(watching)
         yield Day(account, watching, gateway, began_at, outcomes)
 
 
@@ -84,7 +80,7 @@ def events(account: Account, instance: dg.DagsterInstance) -> Iterator[dict[str,
     faults = account.server.faults
     faults.add("record_without_id", "/v1/activityTypes")
     faults.add("burst_429", "/api/v2/persons")
-    faults.add("slow", "/api/v2/deals", seconds=2.5)
+    faults.add("slow", "/api/v2/deals", seconds=1.5)
     yield sync(account, instance, full=True)
     account.server.faults.clear()
     account.company.delete("organizations", account.company.ids("organizations")[0])
@@ -102,15 +98,6 @@ def events(account: Account, instance: dg.DagsterInstance) -> Iterator[dict[str,
     instance.add_daemon_heartbeat(DaemonHeartbeat(time.time(), "SENSOR", "a-daemon", []))
 
 
-def sync(
-    account: Account, instance: dg.DagsterInstance, live: LivePush | None = None, **request: object
-) -> dict[str, AssetOutcome]:
-    pushing = live or LivePush(account.settings.pushgateway_address, every_seconds=0.5)
-    defs = build_defs(account.settings, observer=Observer(live=pushing))
-    _, _, outcomes = run_sync(defs, instance, SyncRequest(**request))  # type: ignore[arg-type]
-    return {outcome.asset: outcome for outcome in outcomes}
-
-
 @contextmanager
 def without_waiting() -> Iterator[None]:
     """Retries follow each other at once."""
@@ -118,10 +105,10 @@ def without_waiting() -> Iterator[None]:
         yield
 
 
-def _wait_for_scrapes(watching: Prometheus) -> None:
-    """Two more scrapes that began from now on."""
+def _wait_for_a_scrape(watching: Prometheus) -> None:
+    """One that began from now on."""
     now = time.time()
-    wait_until(lambda: watching.value("timestamp(pipeboard_database_up)") > now + 1, seconds=20)
+    wait_until(lambda: watching.query(f"timestamp(pipeboard_database_up) > {now}"), seconds=20)
 
 
 def test_what_was_to_go_wrong_went_wrong(day: Day) -> None:
