@@ -77,11 +77,15 @@ def _told_as_json(as_json: bool, failed: Callable[[str], object]) -> Iterator[No
 
 
 def _read_settings() -> Settings:
+    from pipeboard_assets.logs import configure_logs
+
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as invalid:
         lines = [f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in invalid.errors()]
         raise Refusal("Settings that cannot be used:\n  " + "\n  ".join(lines), MISUSED) from None
+    configure_logs(settings.log_format)
+    return settings
 
 
 def _command(function: Callable[P, int]) -> Callable[P, None]:

@@ -5,6 +5,7 @@ import dagster as dg
 from pipeboard_assets.alert_sensor import build_alert_sensor
 from pipeboard_assets.automation import build_downstream_sensor, build_sync_all, months
 from pipeboard_assets.entity_assets import build_assets
+from pipeboard_assets.logs import configure_logs
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.refresh import build_refresh_sensor, build_weekly_reconciliation
@@ -26,4 +27,6 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
     )
 
 
-defs = build_defs(Settings())
+_settings = Settings()
+configure_logs(_settings.log_format)
+defs = build_defs(_settings)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from pipeboard_assets.custom_fields import CustomFields
 from pipeboard_assets.failures import as_dagster_failure
 from pipeboard_assets.forecast import Forecaster
 from pipeboard_assets.frames import Framer, base_attributes
+from pipeboard_assets.logs import doing
 from pipeboard_assets.main_bi import MAIN_BI, SOURCES, UPSTREAM, main_bi_load
 from pipeboard_assets.metrics.tally import Tally
 from pipeboard_assets.observer import Observer
@@ -82,13 +83,7 @@ def build_entity_asset(
         io_manager_key="io_manager",
     )
     def entity_asset(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
-        tally = Tally(entity.name, context.resources.pipedrive, on_request=observer.requested)
-        observer.started(entity.name, tally)
-
-        def page_read(name: str, records: int) -> None:
-            tally.page_read(records)
-            observer.display.page_read(name, records)
-
+        tally = observer.begin(entity.name, context.resources.pipedrive)
         warehouse = context.resources.warehouse
         sync = EntitySync(
             entity=entity,
@@ -97,15 +92,16 @@ def build_entity_asset(
             warehouse=warehouse,
             policy=policy_of(settings, config, is_retry=context.retry_number > 0),
             run_id=context.run.run_id,
-            page_read=page_read,
+            page_read=tally.page_read,
         )
+        doing(run_id=sync.run_id, asset=entity.name, **asdict(sync.window))
         forecaster = Forecaster(
             warehouse=warehouse, now=datetime.now(UTC), overlap=settings.overlap, page_size=settings.page_size
         )
         with as_dagster_failure(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
             expected = forecaster.of(entity, sync.window)
             context.log.info("forecast: %s", expected)
-            load = replace(sync.load(), facts=tally.facts)
+            load = replace(sync.load(), facts=lambda: {**tally.facts(), **sync.facts()})
         yield dg.Output(load, metadata=expected.metadata)
         with as_dagster_failure():
             checks = entity_checks(entity, read_whole(warehouse))
@@ -187,6 +183,7 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
         io_manager_key="io_manager",
     )
     def main_bi(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        doing(run_id=context.run.run_id, asset=MAIN_BI.name)
         yield dg.Output(main_bi_load(context.run.run_id), metadata={"dagster/column_lineage": _main_bi_lineage()})
         yield from check_results(key, context.resources.warehouse, str(MAIN_BI), checks)
 

@@ -2,12 +2,15 @@
 
 import threading
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.metrics.tally import Tally
 from pipeboard_io import LoadReport
 from pipeboard_resources.pipedrive.usage import RequestFact
+
+if TYPE_CHECKING:
+    from pipeboard_resources.pipedrive.client import PipedriveClient
 
 
 class Display(Protocol):
@@ -49,7 +52,9 @@ class Observer:
             self.requests += 1
             self.tokens += fact.tokens
 
-    def started(self, asset: str, tally: Tally) -> None:
-        """An entity is about to be read; `tally` counts what it takes."""
-        self.display.started(asset)
+    def begin(self, entity: str, client: "PipedriveClient") -> Tally:
+        """An entity is about to be read: count what it takes, and tell everybody."""
+        self.display.started(entity)
+        tally = Tally(entity, client, on_request=self.requested, on_page=self.display.page_read)
         self.live.start(tally)
+        return tally

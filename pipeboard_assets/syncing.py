@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ from pipeboard_assets.history import progress
 from pipeboard_assets.launching import runs_of
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.metrics.live import LivePush
-from pipeboard_assets.observer import Observer
+from pipeboard_assets.observer import Display, Observer, Silence
 from pipeboard_assets.outcome import AssetOutcome, Status, SyncOutcome, overall, together
 from pipeboard_assets.request import ASSETS, MONTHLY, SyncRequest
 from pipeboard_assets.resources import open_warehouse
@@ -51,7 +52,7 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
     with (
         dagster_instance(settings) as instance,
         open_warehouse(settings) as warehouse,
-        progress_display(len(request.assets)) as display,
+        _display(settings, request) as display,
     ):
         observer = Observer(display, LivePush(settings.pushgateway_address))
         if request.retry_rejected:
@@ -87,6 +88,11 @@ def tell_history(settings: Settings, warehouse: Warehouse) -> None:
     found = progress(warehouse, new, settings.history_start, datetime.now(UTC))
     if found is not None:
         say(str(found))
+
+
+def _display(settings: Settings, request: SyncRequest) -> AbstractContextManager[Display]:
+    """Progress for people; nothing between the lines of a log for machines."""
+    return nullcontext(Silence()) if settings.log_format == "json" else progress_display(len(request.assets))
 
 
 def with_rejects(warehouse: Warehouse, request: SyncRequest) -> tuple[str, ...]:

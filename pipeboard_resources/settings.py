@@ -2,7 +2,7 @@
 
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
@@ -212,6 +212,12 @@ class Settings(BaseSettings):
     )
     statement_timeout_seconds: float = Field(
         3600, gt=0, alias="PIPEBOARD_STATEMENT_TIMEOUT_SECONDS", description="Longest time of one SQL statement."
+    )
+
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        alias="PIPEBOARD_LOG_FORMAT",
+        description="text: warnings, to be read; json: every step, one object a line.",
     )
 
     @model_validator(mode="after")

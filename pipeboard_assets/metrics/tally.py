@@ -18,16 +18,21 @@ if TYPE_CHECKING:
 class Tally:
     """Counts for `asset` from now on; `client` is the one to read with. Told from several threads.
 
-    `on_request` is told every request besides.
+    `on_request` and `on_page` are told the same.
     """
 
     def __init__(
-        self, asset: str, client: "PipedriveClient", *, on_request: Callable[[RequestFact], None] | None = None
+        self,
+        asset: str,
+        client: "PipedriveClient",
+        *,
+        on_request: Callable[[RequestFact], None],
+        on_page: Callable[[str, int], None],
     ) -> None:
         self.asset = asset
         self.client = client.scoped(on_request=self._requested)
         self.records = self.pages = self.requests = self.tokens = 0
-        self._on_request = on_request
+        self._on_request, self._on_page = on_request, on_page
         self._cache_before, self._openings_before = client.cache_usage, client.breaker_openings
         self._counters = Figures()
         self._lock = threading.Lock()
@@ -46,10 +51,9 @@ class Tally:
             self._counters.add(series.API_PAGES, endpoint, amount=int(fact.status == 200))
             self._counters.add(series.API_BYTES, endpoint, amount=fact.bytes)
             self._counters.observe(series.API_SECONDS, endpoint, value=fact.seconds)
-        if self._on_request is not None:
-            self._on_request(fact)
+        self._on_request(fact)
 
-    def page_read(self, records: int) -> None:
+    def page_read(self, entity: str, records: int) -> None:
         """One page of records was handed on; the time since the page before is that of this one."""
         with self._lock:
             now = time.perf_counter()
@@ -59,6 +63,7 @@ class Tally:
             self._counters.observe(series.BATCH_SECONDS, self.asset, value=now - self._page_at)
             self._page_at = now
             self._memory_bytes = max(self._memory_bytes, self._process.memory_info().rss)
+        self._on_page(entity, records)
 
     def facts(self) -> Mapping[str, Any]:
         """For `Load.facts`: `counters` are added up over the ledger, of `gauges` the newest counts."""

@@ -25,7 +25,13 @@ def poor(standin_factory: Callable[..., Server], fresh_database: str, redis_url:
     server = standin_factory(deals=150)
     server.company.set_plan("Lite", seats=1)
     account = Account(
-        server, fresh_database, tmp_path, redis_url, page_size=20, token_reserve_percent=98.6, cache_fields_seconds=86400
+        server,
+        fresh_database,
+        tmp_path,
+        redis_url,
+        page_size=20,
+        token_reserve_percent=98.6,
+        cache_fields_seconds=86400,
     )
     account.settings = account.settings.model_copy(update={"history_start": START})
     return account

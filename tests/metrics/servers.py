@@ -31,7 +31,7 @@ def running(command: Sequence[str | Path], ready_url: str, folder: Path) -> Iter
     """A server, until the block is left; entered when it answers."""
     with (folder / "log").open("wb") as log, subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process:
         try:
-            wait_until(lambda: process.poll() is not None or _answers(ready_url), seconds=20)
+            wait_until(lambda: process.poll() is not None or answers(ready_url), seconds=20)
             assert process.poll() is None, (folder / "log").read_text()
             yield
         finally:
@@ -45,7 +45,7 @@ def wait_until(is_true: Any, *, seconds: float) -> None:
         time.sleep(0.05)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
     try:
         with urlopen(url, timeout=1) as answer:
             return bool(answer.status == 200)

@@ -15,8 +15,8 @@ from dagster._daemon.types import DaemonHeartbeat
 from deploy.grafana.dashboard import PANELS
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.metrics.series import LEDGER, LIVE
-from pipeboard_assets.metrics.tally import Tally
 from pipeboard_assets.monitoring import exporter
+from pipeboard_assets.observer import Observer
 from pipeboard_assets.outcome import AssetOutcome, Status
 from pipeboard_resources.dagster_resources import open_pipedrive
 from pipeboard_resources.pipedrive.breaker import FAULTS_TO_OPEN
@@ -195,6 +195,6 @@ def test_a_gateway_that_never_answers_is_asked_once(day: Day) -> None:
         live = LivePush(f"127.0.0.1:{deaf.getsockname()[1]}", timeout_seconds=0.05)
         started = time.monotonic()
         for _ in range(20):
-            live.start(Tally("deals", client))
+            Observer(live=live).begin("deals", client)
             live.stop()
         assert time.monotonic() - started < 1

@@ -1,0 +1,58 @@
+"""The program's own log on stderr: readable, or one JSON object a line for machines (PIPEBOARD_LOG_FORMAT).
+
+Modules log with the standard library; structlog writes what they say, with what is being done beside it: run, asset,
+mode, window. Values are names, counts and instants; neither keys nor what is in records.
+"""
+
+import logging
+import sys
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+PACKAGES = ("pipeboard_assets", "pipeboard_resources", "pipeboard_io")
+
+# One for the process and not a context variable: lists are read by threads of their own, and a process carries out one
+# asset after the other.
+_doing: dict[str, Any] = {}
+
+
+def doing(**facts: object) -> None:
+    """What every line says from now on, in place of what it said before. None is left out."""
+    _doing.clear()
+    _doing.update({name: value for name, value in facts.items() if value is not None})
+
+
+def configure_logs(form: Literal["text", "json"]) -> None:
+    """Let the three packages write to stderr: JSON from INFO on, text from WARNING on. Again: replaces the form."""
+    before: list[Processor] = [
+        _add_doing,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    writer: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False, default=str)]
+        if form == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
+    )
+    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler = _Stderr()
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[remove, *writer], foreign_pre_chain=before))
+    for package in PACKAGES:
+        logger = logging.getLogger(package)
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO if form == "json" else logging.WARNING)
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what stderr is at that moment: a progress display puts itself in its place while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _add_doing(_logger: object, _method: str, event: EventDict) -> EventDict:
+    return {**event, **_doing}

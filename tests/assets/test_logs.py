@@ -1,0 +1,76 @@
+"""The log: what is being done stands on every line, and a machine can read it."""
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from threading import Thread
+
+import pytest
+
+from pipeboard_assets.logs import PACKAGES, configure_logs, doing
+from pipeboard_assets.sync import Mode
+
+LOGGER = logging.getLogger("pipeboard_resources.example")
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    before = {
+        package: (list(logger.handlers), logger.level)
+        for package in PACKAGES
+        for logger in [logging.getLogger(package)]
+    }
+    yield
+    doing()
+    for package, (handlers, level) in before.items():
+        logging.getLogger(package).handlers = handlers
+        logging.getLogger(package).setLevel(level)
+
+
+def test_a_line_for_machines_is_an_object_with_run_asset_and_window(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json")
+    doing(run_id="r1", asset="deals", mode=Mode.BACKFILL, lower=datetime(2026, 1, 1, tzinfo=UTC), upper=None)
+    thread = Thread(target=LOGGER.info, args=["read %d of %s", 3, 'a "list"'])  # lists are read by threads
+    thread.start()
+    thread.join()
+    line = json.loads(capsys.readouterr().err)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": 'read 3 of a "list"',
+        "level": "info",
+        "logger": "pipeboard_resources.example",
+        "run_id": "r1",
+        "asset": "deals",
+        "mode": "backfill",
+        "lower": "2026-01-01 00:00:00+00:00",
+    }
+
+
+def test_an_exception_stays_on_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json")
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        LOGGER.exception("It failed")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "two\nlines" in json.loads(line)["exception"]
+
+
+def test_text_shows_warnings_only_and_each_once(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json")
+    configure_logs("text")
+    doing(asset="deals")
+    LOGGER.info("not shown")
+    LOGGER.warning("Redis is not usable")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Redis is not usable" in line and "asset=deals" in line
+
+
+def test_lines_of_one_asset_say_nothing_of_the_one_before(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json")
+    doing(asset="deals", mode="full")
+    doing(asset="main_bi")
+    LOGGER.info("on")
+    line = json.loads(capsys.readouterr().err)
+    assert line["asset"] == "main_bi" and "mode" not in line

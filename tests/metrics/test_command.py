@@ -1,0 +1,57 @@
+"""`pipeboard metrics` and the log for machines, as a deployment meets them: processes of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeboard_resources.pipedrive.standin import Server
+from tests.metrics.conftest import Scrape
+from tests.metrics.servers import answers, free_port, wait_until
+
+
+@pytest.fixture
+def environment(
+    standin_factory: Callable[..., Server], fresh_database: str, redis_url: str, tmp_path: Path
+) -> dict[str, str]:
+    server = standin_factory(deals=20)
+    return {
+        "PATH": os.environ["PATH"],
+        "PIPEDRIVE_BASE_URL": server.url,
+        "PIPEDRIVE_API_KEY": server.api_key,
+        "DATABASE_URL": fresh_database,
+        "REDIS_URL": redis_url,
+        "PIPEBOARD_STATE_DIR": str(tmp_path),
+        "PIPEBOARD_LOG_FORMAT": "json",
+    }
+
+
+def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, str], tmp_path: Path) -> None:
+    port = free_port()
+    program = [sys.executable, "-m", "pipeboard_assets"]
+    with subprocess.Popen([*program, "metrics", "--port", str(port)], env=environment, cwd=tmp_path) as serving:
+        try:
+            done = subprocess.run(
+                [*program, "sync", "--json", "--select", "users,pipelines"],
+                env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True,
+            )  # fmt: skip
+            address = f"http://127.0.0.1:{port}"
+            wait_until(lambda: answers(f"{address}/metrics"), seconds=60)
+            found = Scrape.at(address)
+        finally:
+            serving.send_signal(signal.SIGTERM)
+        assert serving.wait(timeout=20) == 0
+    outcome = json.loads(done.stdout)
+    assert found.total("pipeboard_api_tokens_total") == outcome["tokens"] > 0
+    assert found.total("pipeboard_loads_total", status="success") == 2
+
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    published = [line for line in lines if line["event"].startswith("load published")]
+    assert [line["asset"] for line in published] == ["pipelines", "users"]
+    assert {line["run_id"] for line in published} == {outcome["run_id"]}
+    assert environment["PIPEDRIVE_API_KEY"] not in done.stderr
