@@ -19,12 +19,12 @@ from pipeboard_assets.console import say
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.entity_assets import asset_key
 from pipeboard_assets.environment import dagster_instance, servers
+from pipeboard_assets.freshness import freshness
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.collector import FiguresCollector, Source, registry_of
 from pipeboard_assets.metrics.figures import Figures
 from pipeboard_assets.metrics.instance import read_instance
 from pipeboard_assets.metrics.ledger import Ledger
-from pipeboard_assets.reports import freshness
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_io import Warehouse
 from pipeboard_io.errors import WarehouseError
