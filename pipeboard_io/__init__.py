@@ -23,8 +23,10 @@ from pipeboard_io.errors import (
     TableBlockedError,
     WarehouseError,
 )
-from pipeboard_io.load import Batch, Load, LoadReport, Reconcile, Reject
+from pipeboard_io.load import Batch, Load, LoadReport, Reconcile, Reject, Scope, Touch
 from pipeboard_io.table import Column, ColumnType, Table
+from pipeboard_io.traces import Trace
+from pipeboard_io.views import View, ViewColumn, ViewReport, ViewStatus
 from pipeboard_io.warehouse import Warehouse
 
 __all__ = [
@@ -50,11 +52,18 @@ __all__ = [
     "ResourceError",
     "ResumeError",
     "SchemaDriftError",
+    "Scope",
     "SourceField",
     "StateVersionError",
     "StatementTimeoutError",
     "Table",
     "TableBlockedError",
+    "Touch",
+    "Trace",
+    "View",
+    "ViewColumn",
+    "ViewReport",
+    "ViewStatus",
     "Warehouse",
     "WarehouseError",
 ]

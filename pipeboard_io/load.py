@@ -5,11 +5,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
 from pipeboard_io.table import Table
+
+if TYPE_CHECKING:  # a trace is written by the publish, which knows loads
+    from pipeboard_io.traces import Trace
 
 ABSENT = "__absent__"
 REASON = "__reason__"
@@ -53,6 +56,30 @@ class Reconcile:
     reason: str = "vanished"
 
 
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Every row that the load writes is noted by the bigint in `column`, for the marts that read the table.
+
+    A row that was there and stays is noted only where one of the columns in `when` differs; no `when`: always.
+    """
+
+    column: str
+    when: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which rows a SELECT load computes, if not all: those that notes of the `tables` lead to.
+
+    `keys`: a SELECT of the table's one key over `touched (table_name, value)`; None: all rows are computed, and the notes
+    are done with. `select`: the load's SELECT, limited to the keys in `pg_temp.scope`. Rows outside stay as they are.
+    """
+
+    tables: tuple[str, ...]
+    keys: str | None
+    select: str
+
+
 Frames: TypeAlias = Iterable[pl.DataFrame | Batch]
 
 
@@ -63,7 +90,8 @@ class Load:
     `frames` may be a function of the checkpoint to continue from (None: begin anew). That is the safe form of resuming:
     it is called after the staged rows were claimed, so rows and checkpoint cannot disagree. `watermarks` and `facts` are
     called once when the frames are drained; watermarks move only forward and only together with the rows. `stops` are
-    exceptions that mean "stopped on purpose": the ledger says stopped, not failed.
+    exceptions that mean "stopped on purpose": the ledger says stopped, not failed. `trace` keeps what columns said before,
+    `touch` notes what was written, `scope` computes only what such notes lead to.
     """
 
     table: Table
@@ -76,12 +104,19 @@ class Load:
     run_id: str | None = None
     facts: Callable[[], Mapping[str, Any]] | None = None
     stops: tuple[type[BaseException], ...] = ()
+    touch: Touch | None = None
+    trace: "Trace | None" = None
+    scope: Scope | None = None
 
     def __post_init__(self) -> None:
         if (self.frames is None) == (self.select is None):
             raise ValueError(f"a load of {self.table} takes either frames or a select: give exactly one of both")
         if self.select is not None and self.resume_key is not None:
             raise ValueError(f"a select load of {self.table} is one statement and cannot be resumed: drop resume_key")
+        if self.touch is not None and not self.table.lifecycle:
+            raise ValueError(f"rows that leave {self.table} leave no trace to note: a touch needs lifecycle=True")
+        if self.scope is not None and (self.select is None or len(self.table.primary_key) != 1):
+            raise ValueError(f"a scope limits a SELECT by one key: {self.table} has no select, or another key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

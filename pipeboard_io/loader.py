@@ -11,7 +11,19 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pipeboard_io import checkpoints, dictionary, fitting, ledger, rejects, schema, tombstones, watermarks
+from pipeboard_io import (
+    checkpoints,
+    dependents,
+    dictionary,
+    fitting,
+    ledger,
+    rejects,
+    schema,
+    tombstones,
+    touched,
+    traces,
+    watermarks,
+)
 from pipeboard_io.checkpoints import Stage
 from pipeboard_io.connection import Connection, Timeouts, advisory_lock, lock_key, scalar, transaction
 from pipeboard_io.errors import (
@@ -116,6 +128,8 @@ class Loader:
             )
             with clock.phase("ddl"):
                 change = self.fit_table(load.table)
+                if load.trace is not None:
+                    self.fit_table(load.trace.table, has_load=False)
             if load.frames is not None:
                 self._settle_staged(job)
             return self._publish(job, drained, change)
@@ -189,21 +203,38 @@ class Loader:
             with clock.phase("stage"):
                 stager.flush()
 
-    def fit_table(self, table: Table) -> Change:
-        """Makes the table fit in a short transaction of its own; readers see its data change only when published."""
+    def fit_table(self, table: Table, *, has_load: bool = True) -> Change:
+        """Makes the table fit in a short transaction of its own; readers see its data change only when published.
+
+        Indexes come at the end of a load; without one (`has_load=False`) they are made here.
+        """
         with translated(f"Comparing {table} with the database"):
             change = self._difference(table)
-        if not change.statements:
+        if not change.statements and (has_load or not change.indexes):
             return change
         try:
             with translated(f"Changing the columns of {table}"), self._transaction():
                 advisory_lock(self._connection, _table_lock(table))
                 change = self._difference(table)
-                schema.apply(self._connection, table, change, self._state)
+                self._apply(table, change)
+                for statement in () if has_load else change.indexes:
+                    self._connection.execute(statement.encode())
         except LoadError as error:
             raise self._ddl_error(table, error) from error.__cause__
         logger.info("table changed, table=%s added=%d widened=%d", table, len(change.added), len(change.widened))
         return change
+
+    def _apply(self, table: Table, change: Change) -> None:
+        """PostgreSQL changes no type under a view: plain views are taken down for that moment and put up again."""
+        try:
+            with self._connection.transaction():
+                schema.apply(self._connection, table, change, self._state)
+        except psycopg.errors.FeatureNotSupported:
+            with self._connection.transaction():
+                views = dependents.read(self._connection, schema.read(self._connection, table, self._state).oid)
+                dependents.take_down(self._connection, views)
+                schema.apply(self._connection, table, change, self._state)
+                dependents.put_up(self._connection, views)
 
     def _difference(self, table: Table) -> Change:
         return schema.difference(table, schema.read(self._connection, table, self._state))
@@ -275,10 +306,10 @@ class Loader:
         if now.added or now.widened:
             raise TableBlockedError(f"{table} was changed by another session while it was loading: run again")
         target = self._target(job, existing)
+        was_empty = bool(scalar(connection, target.compose("SELECT NOT EXISTS (SELECT FROM {target})")))
         if job.load.select is not None:
-            stage_select(connection, target, job.load.select)
-            self._settle(job)
-        rows = self._write_rows(job, target)
+            target = self._compute(job, target, job.load.select, was_empty=was_empty)
+        rows = self._write_rows(job, target, was_empty=was_empty)
         for statement in now.indexes:
             connection.execute(statement.encode())
         watermarks.advance(connection, state, drained.watermarks, load_id=job.stage.load_id)
@@ -306,19 +337,38 @@ class Loader:
         checkpoints.remove(connection, state, job.stage.name)
         return report
 
-    def _write_rows(self, job: _Job, target: Target) -> dict[str, int]:
+    def _compute(self, job: _Job, target: Target, select: str, *, was_empty: bool) -> Target:
+        """Stages the SELECT: all of it, or the part that the notes of its sources lead to."""
+        scope = job.load.scope
+        if scope is not None and touched.take(self._connection, target, scope, was_empty=was_empty):
+            target, select = replace(target, is_scoped=True), scope.select
+        stage_select(self._connection, target, select)
+        self._settle(job)
+        return target
+
+    def _write_rows(self, job: _Job, target: Target, *, was_empty: bool) -> dict[str, int]:
         """Everything that changes the table itself; returns the report's row counts."""
-        connection = self._connection
+        connection, touch = self._connection, job.load.touch
         living_before = tombstones.living(connection, target) if job.reconcile else 0
         staged = int(scalar(connection, target.compose("SELECT count(*) FROM {stage}")))
-        was_empty = bool(scalar(connection, target.compose("SELECT NOT EXISTS (SELECT FROM {target})")))
-        kinds = publish_rows(connection, target, was_empty=was_empty)
+
+        def keep_changes() -> None:
+            if job.load.trace is not None:
+                traces.write(connection, target, job.load.trace)
+            if touch is not None:
+                touched.note_changes(connection, target, touch)
+
+        kinds = publish_rows(connection, target, was_empty=was_empty, before_writing=keep_changes)
         tombstones.note(connection, target, kinds, was_empty=was_empty)
         drop_changes(connection, target)
         vanished = 0
         if job.reconcile and not was_empty:
             vanished = tombstones.delete_vanished(connection, target, job.reconcile, living_before=living_before)
         relabelled = dictionary.relabel(connection, target)
+        if touch is not None and was_empty and staged:
+            touched.note_all(connection, target)
+        elif touch is not None and (vanished or relabelled):
+            touched.note_written(connection, target, touch)
         return {
             "rows": tombstones.living(connection, target),
             "staged": staged,

@@ -3,7 +3,7 @@
 Unchanged rows are found by an anti-join and never touched: no row version, no WAL, no bloat (an upsert would lock each).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +34,8 @@ class Target:
     is_complete: bool
     """The load brings every row there is, so its source is right even about rows that look older than the stored ones."""
     published_at: datetime
+    is_scoped: bool = False
+    """Only the keys in `pg_temp.scope` are computed; other rows stay."""
 
     @property
     def name(self) -> sql.Identifier:
@@ -76,8 +78,13 @@ class Target:
         return [column.name for column in self.table.columns]
 
 
-def publish_rows(connection: Connection, target: Target, *, was_empty: bool) -> dict[str, int]:
-    """Writes what changed; returns the number of staged rows of each kind (NEW, CHANGED, RESTORED, DELETED, OUTDATED)."""
+def publish_rows(
+    connection: Connection, target: Target, *, was_empty: bool, before_writing: Callable[[], None]
+) -> dict[str, int]:
+    """Writes what changed; returns the number of staged rows of each kind (NEW, CHANGED, RESTORED, DELETED, OUTDATED).
+
+    `before_writing` is called where stored rows are about to change: {changes} says which, and both versions are there.
+    """
     if was_empty:
         return {NEW: connection.execute(_insertion(target)).rowcount}
     with _walking_the_key(connection, target):
@@ -85,6 +92,7 @@ def publish_rows(connection: Connection, target: Target, *, was_empty: bool) -> 
     rows = connection.execute(target.compose("SELECT kind, count(*) FROM {changes} GROUP BY kind")).fetchall()
     counts = {str(kind): int(count) for kind, count in rows}
     if sum(count for kind, count in counts.items() if kind != OUTDATED):
+        before_writing()
         connection.execute(_upsert(target))
     return counts
 

@@ -110,6 +110,7 @@ class Existing:
     """Columns that lead an index."""
     own_comments: Mapping[str, str]
     """Comments that we set; key '' is the table's."""
+    oid: int = 0
 
     @property
     def is_table(self) -> bool:
@@ -165,6 +166,7 @@ def read(connection: Connection, table: Table, state: State) -> Existing:
         unique_keys=frozenset(frozenset(names) for is_unique, names in indexes if is_unique),
         indexed=frozenset(names[0] for _, names in indexes if names),
         own_comments=_own_comments(connection, table, state),
+        oid=int(oid),
     )
 
 

@@ -11,7 +11,7 @@ from pipeboard_io.errors import PrivilegeError, StateVersionError, translated
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # The newest version in migrations/versions; knowing it here spares every process the import of Alembic (0.2 s).
-HEAD = "0001"
+HEAD = "0003"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ _TABLES = (
     "custom_field",
     "custom_field_option",
     "declared_comment",
+    "touched",
+    "view",
     "why_not",
 )
 

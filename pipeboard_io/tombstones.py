@@ -91,10 +91,14 @@ def _guard(target: Target, reconcile: Reconcile, *, count: int, living_before: i
 
 
 def _vanished(target: Target) -> sql.Composed:
+    within = sql.SQL("t.{key} IN (SELECT {key} FROM pg_temp.scope) AND ").format(
+        key=sql.Identifier(target.table.primary_key[0])
+    )
     return target.compose(
-        """NOT EXISTS (SELECT FROM {stage} s WHERE {joined})
+        """{within} NOT EXISTS (SELECT FROM {stage} s WHERE {joined})
            AND NOT EXISTS (SELECT FROM {staged_reject} r
                            WHERE r.stage = {stage_name} AND r.column_name IS NULL AND r.record_key = {key})""",
+        within=within if target.is_scoped else sql.SQL(""),
         joined=target.joined("s", "t"),
         key=key_text(target.table, "t"),
         **_literals(target),

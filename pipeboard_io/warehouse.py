@@ -10,7 +10,7 @@ from uuid import uuid4
 import polars as pl
 from psycopg.rows import dict_row
 
-from pipeboard_io import checkpoints, dictionary, ledger, reading, schema, state, watermarks
+from pipeboard_io import checkpoints, dictionary, ledger, reading, schema, state, views, watermarks
 from pipeboard_io.connection import Connection, Timeouts, connector, transaction
 from pipeboard_io.dictionary import Budget, ColumnAssignment, SourceField
 from pipeboard_io.errors import WarehouseError, translated
@@ -19,6 +19,7 @@ from pipeboard_io.load import Load, LoadReport
 from pipeboard_io.loader import Clock, Loader
 from pipeboard_io.state import State
 from pipeboard_io.table import Table
+from pipeboard_io.views import View, ViewReport
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +86,22 @@ class Warehouse:
         attempt = Attempt(uuid4().hex, started_at)
         seconds = {"total": (datetime.now(UTC) - started_at).total_seconds()}
         self._record_failure(load, attempt, error, seconds)
+
+    def fit(self, table: Table) -> None:
+        """Makes the table exist and have the columns, comments and indexes declared; touches no row of it."""
+        self._ensure_state()
+        with self._connect() as connection:
+            loader = Loader(connection, self._state, self._timeouts, work_memory_megabytes=self._work_memory_megabytes)
+            loader.fit_table(table, has_load=False)
+
+    def define(self, view: View) -> ViewReport:
+        """Makes the view what it is declared to be; writes nothing where it already is.
+
+        Renamed columns are renamed in place and new ones appended, so that views on it keep working. Raises
+        SchemaDriftError where a relation of that name is not ours, and another WarehouseError for SQL that does not run.
+        """
+        with self._state_connection() as connection, translated(f"Defining the view {view}"):
+            return views.define(connection, self._state, self._timeouts, view)
 
     def ddl(self, table: Table) -> list[str]:
         """The statements that `load` would run to make the table fit; raises SchemaDriftError where none can."""

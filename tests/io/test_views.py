@@ -1,0 +1,135 @@
+"""Views follow their declaration in place, and what people built on them keeps working."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeboard_io import Column, Load, SchemaDriftError, Table, View, ViewColumn, ViewStatus, Warehouse
+from pipeboard_io import ColumnType as T
+from tests.io.observer import Observer
+
+
+def stand(warehouse: Warehouse, schema: str, **types: T) -> Table:
+    """A table `t` with one row: id 1, and NULL elsewhere."""
+    table = Table(schema, "t", (Column("id", T.BIGINT), *(Column(name, kind) for name, kind in types.items())))
+    warehouse.load(Load(table, frames=[pl.DataFrame({"id": [1]})]))
+    return table
+
+
+def view(schema: str, *columns: tuple[str, str], **options: Any) -> View:
+    """`columns`: (key, name); the expression is the key."""
+    made = tuple(ViewColumn(name, f't."{key}"', f"words of {name}", key=key) for key, name in columns)
+    return View(schema, "v", made, f"FROM {schema}.t AS t", **options)
+
+
+def names(observer: Observer, schema: str, relation: str = "v") -> list[str]:
+    return [
+        name
+        for (name,) in observer.sql(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s "
+            "ORDER BY ordinal_position",
+            schema,
+            relation,
+        )
+    ]
+
+
+def test_a_view_is_made_once_with_its_comments(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    stand(warehouse, schema, a=T.TEXT)
+    made = view(schema, ("id", "id"), ("a", 'Diz "oi" 100%'), comment="A view.")
+    assert [warehouse.define(made).status for _ in range(2)] == [ViewStatus.CREATED, ViewStatus.UNCHANGED]
+    assert names(observer, schema) == ["id", 'Diz "oi" 100%']
+    assert observer.value("SELECT col_description(%s::regclass, 2)", f"{schema}.v") == 'words of Diz "oi" 100%'
+    assert observer.value("SELECT obj_description(%s::regclass)", f"{schema}.v") == "A view."
+
+
+def test_renames_even_a_swap_and_new_columns_keep_the_views_on_it(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    stand(warehouse, schema, a=T.TEXT, b=T.INTEGER, c=T.DATE)
+    warehouse.define(view(schema, ("a", "one"), ("b", "two")))
+    observer.sql(f"CREATE VIEW {schema}.mine AS SELECT one, two FROM {schema}.v")
+    report = warehouse.define(view(schema, ("c", "three"), ("b", "one"), ("a", "two")))
+    assert (report.status, report.renamed) == (ViewStatus.CHANGED, {"one": "two", "two": "one"})
+    assert names(observer, schema) == ["two", "one", "three"]
+    observer.sql(f"UPDATE {schema}.t SET a = 'x', b = 7")
+    assert observer.sql(f"SELECT one, two FROM {schema}.mine") == [("x", 7)]
+
+
+def test_another_type_or_a_column_fewer_puts_the_views_on_it_up_again(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    stand(warehouse, schema, a=T.INTEGER, b=T.TEXT)
+    warehouse.define(view(schema, ("a", "a"), ("b", "b")))
+    observer.sql(
+        f"""CREATE VIEW {schema}.mine AS SELECT a AS "My A" FROM {schema}.v;
+            CREATE VIEW {schema}.upon WITH (security_barrier=true) AS SELECT "My A" + 1 AS more FROM {schema}.mine;
+            COMMENT ON COLUMN {schema}.mine."My A" IS 'my words'; GRANT SELECT ON {schema}.upon, {schema}.v TO PUBLIC"""
+    )
+    changed = View(schema, "v", (ViewColumn("a", "t.a::numeric / 2"),), f"FROM {schema}.t AS t")
+    assert warehouse.define(changed).status is ViewStatus.CHANGED
+    observer.sql(f"UPDATE {schema}.t SET a = 3")
+    assert str(observer.value(f"SELECT more FROM {schema}.upon")).rstrip("0") == "2.5"
+    assert observer.value("SELECT col_description(%s::regclass, 1)", f"{schema}.mine") == "my words"
+    for name in ("upon", "v"):
+        assert observer.value("SELECT has_table_privilege('public', %s, 'SELECT')", f"{schema}.{name}")
+    options = "SELECT reloptions FROM pg_class WHERE oid = %s::regclass"
+    assert observer.value(options, f"{schema}.upon") == ["security_barrier=true"]
+
+
+def test_a_view_that_cannot_be_put_up_again_keeps_the_old_definition_and_the_report_says_why(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    stand(warehouse, schema, a=T.INTEGER, b=T.TEXT)
+    warehouse.define(view(schema, ("a", "a"), ("b", "b")))
+    observer.sql(f"CREATE VIEW {schema}.mine AS SELECT b FROM {schema}.v")
+    report = warehouse.define(view(schema, ("a", "a")))
+    assert report.status is ViewStatus.KEPT and report.reason is not None and '"b"' not in names(observer, schema)
+    assert "does not exist" in report.reason
+    assert names(observer, schema) == ["a", "b"]
+    observer.sql(f"DROP VIEW {schema}.mine; CREATE MATERIALIZED VIEW {schema}.mine AS SELECT a FROM {schema}.v")
+    kept = warehouse.define(view(schema, ("a", "a")))
+    assert kept.reason is not None and f"{schema}.mine" in kept.reason
+    observer.sql(f"DROP MATERIALIZED VIEW {schema}.mine")
+    assert warehouse.define(view(schema, ("a", "a"))).status is ViewStatus.CHANGED
+
+
+def test_a_relation_of_that_name_that_is_not_ours_is_left_alone(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    stand(warehouse, schema, a=T.TEXT)
+    observer.sql(f"CREATE VIEW {schema}.v AS SELECT 1 AS mine")
+    with pytest.raises(SchemaDriftError, match="rename it"):
+        warehouse.define(view(schema, ("a", "a")))
+    assert names(observer, schema) == ["mine"]
+
+
+def test_a_view_that_was_dropped_or_changed_by_hand_is_made_again(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    stand(warehouse, schema, a=T.TEXT)
+    made = view(schema, ("a", "a"))
+    warehouse.define(made)
+    observer.sql(f"DROP VIEW {schema}.v")
+    assert warehouse.define(made).status is ViewStatus.CREATED
+    observer.sql(f"ALTER VIEW {schema}.v RENAME COLUMN a TO z")
+    assert warehouse.define(made).status is ViewStatus.CHANGED
+    assert names(observer, schema) == ["a"]
+
+
+def test_a_type_widens_below_views(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    stand(warehouse, schema, a=T.INTEGER)
+    warehouse.define(view(schema, ("id", "id"), ("a", "Número")))
+    observer.sql(f'CREATE VIEW {schema}.mine AS SELECT sum("Número") AS total FROM {schema}.v')
+    wider = Table(schema, "t", (Column("id", T.BIGINT), Column("a", T.BIGINT)))
+    report = warehouse.load(Load(wider, frames=[pl.DataFrame({"id": [1], "a": [2**40]})]))
+    assert report.columns_widened == ("a",)
+    assert observer.value(f"SELECT total FROM {schema}.mine") == 2**40
+    assert warehouse.define(view(schema, ("id", "id"), ("a", "Número"))).status is ViewStatus.UNCHANGED
+
+
+@pytest.mark.parametrize("columns", [(), (("a", "x"), ("b", "x")), (("a", "x"), ("a", "y")), (("a", "é" * 32),), (("a", ""),)])  # fmt: skip
+def test_a_declaration_that_contradicts_itself_is_refused(columns: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        view("s", *columns)
