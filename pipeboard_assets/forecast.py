@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.deal_summary import STATUSES
 from pipeboard_assets.sync import Mode, Window
 from pipeboard_io import Warehouse
-from pipeboard_resources.pipedrive.endpoint import Endpoint, Forecast, forecast, forecast_by_time
+from pipeboard_resources.pipedrive.endpoint import DEAL_SUMMARY, Endpoint, Forecast, forecast, forecast_by_time
 
 _FIELDS = "SELECT count(*) AS fields FROM pipeboard.custom_field WHERE entity = %s AND retired_at IS NULL"
 _LOADED = "SELECT 1 FROM pipeboard.load WHERE entity = %s AND status = 'success' LIMIT 1"
@@ -64,6 +65,7 @@ class Forecaster:
         costs = [self._cost(endpoint, count) for endpoint, count in zip(entity.lists, counts, strict=True)]
         if window.mode is Mode.FULL:  # what moved back into an earlier list, see EntitySync
             costs += [Forecast(1, endpoint.tokens) for endpoint in entity.lists[:-1]]
+            costs += [Forecast(1, DEAL_SUMMARY.tokens) for _ in STATUSES if entity.has_summary]
         known = [cost for cost in costs if cost is not None]
         return EntityForecast(
             entity=entity.name,

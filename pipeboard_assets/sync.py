@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.covered import read_whole
 from pipeboard_assets.custom_fields import CustomFields, parse_fields, place
+from pipeboard_assets.deal_summary import read_summary
 from pipeboard_assets.frames import Framer, reserved_names
 from pipeboard_assets.sight import KeyUser, require_same_sight
 from pipeboard_io import Batch, Load, Reconcile, Warehouse
@@ -131,6 +132,7 @@ class EntitySync:
     _bookmark: _Bookmark = field(default_factory=_Bookmark)
     _ghosts: set[str] = field(default_factory=set)
     _user: KeyUser | None = None
+    _summary: Mapping[str, Any] | None = None
 
     def load(self) -> Load:
         """Describe the load. Reads the field metadata now, the records when the frames are drained."""
@@ -155,10 +157,10 @@ class EntitySync:
         )
 
     def facts(self) -> Mapping[str, object]:
-        """What the ledger remembers: whose key saw all of it; which month of the history this was."""
+        """What the ledger remembers: whose key saw all of it and what Pipedrive itself counts; which month this was."""
         if self.window.mode is Mode.HISTORY:
             return {"month": f"{self.window.begin:%Y-%m}", "completes_history": self.window.lower is None}
-        return {} if self._user is None else {"key_user": self._user.id}
+        return {} if self._user is None else {"key_user": self._user.id, "summary": self._summary}
 
     def _custom_fields(self, *, bypass_cache: bool = False) -> CustomFields:
         if self.entity.fields is None:
@@ -197,6 +199,8 @@ class EntitySync:
             self._user = KeyUser.of(self.client.current_user())
             if not self.policy.allow_mass_delete:
                 require_same_sight(self.warehouse, self.entity.name, self._user, self._bookmark.owners)
+            if self.entity.has_summary:
+                self._summary = read_summary(self.client)
 
     def _moved_back(self, framer: Framer) -> Iterator[Batch]:
         """What moved into a list after it was read, from one that was not yet (an archived deal that is taken up again):

@@ -13,7 +13,7 @@ class Entity:
 
     `lists` are read together (deals live in two); `fields` lists the custom fields; `references` maps a column to the
     entity whose id it holds, and makes that entity upstream; `also_after` names upstream entities that no id column
-    tells; `second_list_when` is the flag that is true in records of the second list; `deleted_when`: a record with any of these values is gone at the source. Defaults are what most entities want.
+    tells; `second_list_when` is the flag that is true in records of the second list; `has_summary`: Pipedrive counts them itself; `deleted_when`: a record with any of these values is gone at the source. Defaults are what most entities want.
     Raises ValueError when a declaration contradicts itself.
     """
 
@@ -27,6 +27,7 @@ class Entity:
     also_after: tuple[str, ...] = ()
     fields: Endpoint | None = None
     second_list_when: str = ""
+    has_summary: bool = False
     deleted_when: Mapping[str, object] = field(default_factory=dict)
     required: tuple[str, ...] = ()
 

@@ -69,6 +69,7 @@ DEALS = Entity(
     ),
     fields=field_metadata("deal"),
     second_list_when="is_archived",
+    has_summary=True,
     group="crm_sales",
     description="Deals: open, won, lost and archived ones; deleted ones carry `deleted_at`.",
     indexes=("owner_id", "pipeline_id", "person_id", "org_id", "stage_id", "status", "update_time"),

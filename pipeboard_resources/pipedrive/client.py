@@ -198,9 +198,9 @@ class PipedriveClient:
         size_bytes, sliced = self._fetch(request, lambda body: list_slice(body, endpoint, start=start), cancel)
         return Page(sliced.records, sliced.cursor, number, size_bytes)
 
-    def get(self, path: str, *, tokens: int = 2) -> dict[str, Any]:
+    def get(self, path: str, *, params: Mapping[str, str] | None = None, tokens: int = 2) -> dict[str, Any]:
         """The one object at `path`, for example /v1/users/me. `tokens` is what the call costs."""
-        return self._fetch(Request(path, path, {}, tokens), single_object, None)[1]
+        return self._fetch(Request(path, path, dict(params or {}), tokens), single_object, None)[1]
 
     def current_user(self) -> dict[str, Any]:
         """The key's user as /v1/users/me tells; asked once, for scoped clients too."""

@@ -151,3 +151,10 @@ def test_every_month_is_marked_with_its_own_number_of_rows(fresh_account: Accoun
     expected = {month: sum(time[:7] == month[:7] for time in truth) for month in months}
     expected["2026-01-01"] += sum(time < "2026-01" for time in truth)
     assert {month: figures["dagster/partition_row_count"].value for month, figures in told.items()} == expected
+
+
+def test_an_account_without_a_summary_of_deals_is_synced_all_the_same(fresh_account: Account) -> None:
+    fresh_account.server.faults.add("status_403", "/v1/deals/summary", times=None)
+    assert_green(fresh_account.sync(assets=("deals",)))
+    facts = fresh_account.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'deals'")[0]["facts"]
+    assert facts["summary"] is None

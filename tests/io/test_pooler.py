@@ -30,7 +30,7 @@ def warehouse(pooled_url: str) -> Warehouse:
 
 def test_state_is_migrated_once_by_many_at_once(pooled_url: str, observer: Observer) -> None:
     together(*[lambda: Warehouse(pooled_url, state_schema="pooled").watermark("x")] * WORKERS)
-    assert observer.sql("SELECT * FROM pooled.schema_version") == [("0001",)]
+    assert observer.sql("SELECT count(*) FROM pooled.schema_version") == [(1,)]
 
 
 def test_a_table_is_created_loaded_read_and_found_unchanged(
