@@ -20,6 +20,11 @@ from pipeboard_resources.settings import Settings
 COLUMNS = ("asset", "rows", "deleted", "rejected", "watermark", "last_success", "freshness")
 HEADINGS = ("asset", "rows", "deleted", "rejected", "watermark (UTC)", "last sync", "freshness")
 
+# The day's budget is full again at some midnight: what was told more than a day ago says nothing of today.
+_TOKENS_LEFT = """
+SELECT (facts ->> 'tokens_left')::bigint AS tokens_left FROM pipeboard.load
+WHERE facts ->> 'tokens_left' IS NOT NULL AND finished_at > now() - interval '1 day' ORDER BY id DESC LIMIT 1
+"""
 _REJECTED = (
     "SELECT entity, count(*) AS rejected FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity"
 )
@@ -29,12 +34,16 @@ def status(settings: Settings, *, as_json: bool) -> int:
     """Print the state of every table."""
     with servers(settings, say) as ready, open_warehouse(ready) as warehouse:
         assets = table_states(warehouse, settings, now=datetime.now(UTC))
+        told = warehouse.query(_TOKENS_LEFT)
+        tokens_left = told[0]["tokens_left"] if told else None
         tell_history(settings, warehouse)
     if as_json:
-        click.echo(json.dumps({"assets": assets, "tokens_left": None}, ensure_ascii=False))
+        click.echo(json.dumps({"assets": assets, "tokens_left": tokens_left}, ensure_ascii=False))
     else:
         now = datetime.now(UTC)
         show_table(HEADINGS, [tuple(_shown(state[name], name, now=now) for name in COLUMNS) for state in assets])
+        if tokens_left is not None:
+            say(f"API tokens left when last told: {tokens_left:,}.")
     return 0
 
 

@@ -157,10 +157,14 @@ class EntitySync:
         )
 
     def facts(self) -> Mapping[str, object]:
-        """What the ledger remembers: whose key saw all of it and what Pipedrive itself counts; which month this was."""
+        """What the ledger remembers: the tokens left today; which month of the history this was; of a sweep, whose key saw
+        all of it and what Pipedrive itself counts."""
+        facts: dict[str, object] = {"tokens_left": self.client.tokens_left}
         if self.window.mode is Mode.HISTORY:
-            return {"month": f"{self.window.begin:%Y-%m}", "completes_history": self.window.lower is None}
-        return {} if self._user is None else {"key_user": self._user.id, "summary": self._summary}
+            facts |= {"month": f"{self.window.begin:%Y-%m}", "completes_history": self.window.lower is None}
+        if self._user is not None:
+            facts |= {"key_user": self._user.id, "summary": self._summary}
+        return facts
 
     def _custom_fields(self, *, bypass_cache: bool = False) -> CustomFields:
         if self.entity.fields is None:

@@ -77,6 +77,7 @@ def test_sync_prints_one_json_object_that_keeps_the_contract_and_then_status_doe
     state = json.loads(account("status", "--json").stdout)
     rows = {asset["asset"]: asset["rows"] for asset in outcome["assets"]}
     assert {asset["asset"]: asset["rows"] for asset in state["assets"]} == rows
+    assert 0 < state["tokens_left"] < 2_000_000
 
 
 def test_a_wrong_key_is_one_sentence_that_says_where_the_right_one_is(account) -> None:
