@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from pipeboard_assets.asset_checks import check_results, check_specs
+from pipeboard_assets.asset_checks import check_events, check_specs
 from pipeboard_assets.automation import when_upstream_lands
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
@@ -64,6 +64,7 @@ def build_entity_asset(
     table is checked."""
 
     key = asset_key(entity.name)
+    specs = check_specs(key, entity_checks(entity))
 
     @dg.asset(
         key=key,
@@ -77,7 +78,7 @@ def build_entity_asset(
         backfill_policy=dg.BackfillPolicy.single_run() if entity.is_incremental else None,
         freshness_policy=_freshness_policy(settings),
         automation_condition=when_upstream_lands() if entity.upstream else None,
-        check_specs=check_specs(key, entity_checks(entity)),
+        check_specs=specs,
         pool=PIPEDRIVE_POOL,
         required_resource_keys={"pipedrive", "warehouse"},
         io_manager_key="io_manager",
@@ -105,7 +106,7 @@ def build_entity_asset(
         yield dg.Output(load, metadata=expected.metadata)
         with as_dagster_failure():
             checks = entity_checks(entity, read_whole(warehouse))
-        yield from check_results(key, warehouse, str(load.table), checks)
+        yield from check_events(specs, warehouse, str(load.table), checks)
 
     return entity_asset
 
@@ -168,6 +169,7 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
     """The mart: one SELECT, published by the same IO manager."""
 
     key, checks = asset_key(MAIN_BI.name), main_bi_checks()
+    specs = check_specs(key, checks)
 
     @dg.asset(
         key=key,
@@ -178,14 +180,14 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
         description=MAIN_BI.comment,
         freshness_policy=_freshness_policy(settings),
         automation_condition=when_upstream_lands(),
-        check_specs=check_specs(key, checks),
+        check_specs=specs,
         required_resource_keys={"warehouse"},
         io_manager_key="io_manager",
     )
     def main_bi(context: dg.AssetExecutionContext) -> Iterator[Any]:
         doing(run_id=context.run.run_id, asset=MAIN_BI.name)
         yield dg.Output(main_bi_load(context.run.run_id), metadata={"dagster/column_lineage": _main_bi_lineage()})
-        yield from check_results(key, context.resources.warehouse, str(MAIN_BI), checks)
+        yield from check_events(specs, context.resources.warehouse, str(MAIN_BI), checks)
 
     return main_bi
 
