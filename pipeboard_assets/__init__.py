@@ -8,4 +8,7 @@
 
 `sync.py` joins the first four for one entity; `entity_assets.py` makes an asset of it; `definitions.py` is the
 composition root for Dagster and `cli.py` the one for people.
+
+`checks.py` says what must be true of a table afterwards, `refresh.py` when a sync starts by itself, `alerts.py` what
+people are told of it.
 """

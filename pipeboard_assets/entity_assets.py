@@ -60,8 +60,8 @@ def build_assets(
 def build_entity_asset(
     entity: Entity, settings: Settings, partitions: dg.MonthlyPartitionsDefinition, observer: Observer
 ) -> dg.AssetsDefinition:
-    """Upstream are the entities that its columns refer to; its output is a lazy Load, which the IO manager carries out, and then the
-    table is checked."""
+    """Upstream are the entities that its columns refer to; its output is a lazy Load, which the IO manager carries out.
+    Then the table is checked."""
 
     key = asset_key(entity.name)
     specs = check_specs(key, entity_checks(entity))

@@ -16,6 +16,7 @@ from pipeboard_assets.launching import run_config, run_tags, runs_of, without_hi
 from pipeboard_assets.request import ASSETS, SyncRequest
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_assets.run_process import end_dead_runs
+from pipeboard_resources.pipedrive.errors import PipedriveError
 from pipeboard_resources.settings import PIPEDRIVE_KEY_MISSING, Settings
 
 WHY_TAG = "pipeboard/why"
@@ -119,7 +120,10 @@ def build_refresh_sensor(
             decision = decide(situation, late_after=settings.warns_after, now=now())
             if not decision.starts:
                 return dg.SkipReason(decision.why)
-            runs = runs_of(settings, warehouse, SyncRequest())
+            try:
+                runs = runs_of(settings, warehouse, SyncRequest())
+            except PipedriveError as error:  # a first sync asks how large the account is
+                return dg.SkipReason(f"{decision.why} But no sync starts, because {error}")
         is_late = bool(late(successes, ASSETS, after=settings.warns_after, now=now()))
         request = next((run for run in runs if is_late or run.is_history), runs[0])
         context.log.info("a sync starts: %s", decision.why)

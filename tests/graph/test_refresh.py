@@ -118,6 +118,15 @@ def test_while_the_api_is_down_syncs_are_tried_ever_later_and_once_more_when_it_
     assert sensor.launch()
 
 
+def test_a_first_sync_that_cannot_ask_how_large_the_account_is_waits_and_says_so(sensor: Sensor) -> None:
+    sensor.account.server.faults.add("status_401", "*", times=None)
+    said = sensor.tick()
+    assert isinstance(said, str) and said.startswith(
+        "users was never synced. 8 more are late too. But no sync starts, "
+    )
+    assert "Personal preferences > API" in said
+
+
 def test_a_run_whose_process_was_killed_does_not_keep_the_next_one_from_starting(sensor: Sensor) -> None:
     job = sensor.job
 
