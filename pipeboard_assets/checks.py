@@ -146,6 +146,17 @@ def main_bi_checks() -> tuple[Check, ...]:
                 WHERE m.total IS DISTINCT FROM d.total""",
             remedy=_AGAIN.format("main_bi"),
         ),
+        Check(
+            name="exchange_rates",
+            expected="Once pipeboard.exchange_rate is filled, every currency has a rate on the day of each deal.",
+            findings="""
+                SELECT format('%s: %s deals without a rate', currency, count(*)), count(*) FROM bi.main_bi
+                WHERE value IS NOT NULL AND currency IS NOT NULL AND value_in_default_currency IS NULL
+                      AND EXISTS (SELECT FROM pipeboard.exchange_rate)
+                GROUP BY currency""",
+            remedy="Add the rates to pipeboard.exchange_rate; until then value_in_default_currency is NULL there.",
+            tolerated_percent=None,
+        ),
     )
 
 

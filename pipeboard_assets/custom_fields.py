@@ -29,6 +29,9 @@ _SCALARS: Mapping[str, Shape] = {
     "address": shapes.ADDRESS,
 } | dict.fromkeys(("user", "org", "people", "deal", "stage", "project", "activity"), shapes.REFERENCE)
 
+# A base column of deals, persons and organizations. The dictionary keeps what its ids are called; it has no further columns.
+LABELS = "label_ids"
+
 
 class FieldOption(BaseModel):
     model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
@@ -86,9 +89,12 @@ class CustomFields:
 
 
 def parse_fields(records: Iterable[Mapping[str, Any]]) -> list[FieldMetadata]:
-    """The custom ones among the field objects of the API, in its order. Raises pydantic.ValidationError."""
+    """The custom ones among the field objects of the API, in its order, and the one that says what labels are called.
+
+    Raises pydantic.ValidationError.
+    """
     fields = [FieldMetadata.model_validate(record) for record in records]
-    return [metadata for metadata in fields if metadata.is_custom_field]
+    return [metadata for metadata in fields if metadata.is_custom_field or metadata.field_code == LABELS]
 
 
 def source_fields(fields: Sequence[FieldMetadata]) -> list[SourceField]:
@@ -98,7 +104,7 @@ def source_fields(fields: Sequence[FieldMetadata]) -> list[SourceField]:
             key=metadata.field_code,
             label=metadata.field_name,
             kind=metadata.field_type,
-            columns=shape_of(metadata.field_type, {}).columns,
+            columns=shape_of(metadata.field_type, {}).columns if metadata.is_custom_field else (),
             options=tuple(metadata.labels.items()),
         )
         for metadata in fields
@@ -119,6 +125,7 @@ def preview(
 
 def _placed(fields: Sequence[FieldMetadata], assignment: ColumnAssignment) -> CustomFields:
     found = assignment.fields
+    fields = [metadata for metadata in fields if metadata.is_custom_field]
     return CustomFields(
         placed=tuple(
             CustomColumns(m.field_code, shape_of(m.field_type, found[m.field_code].labels), found[m.field_code].columns)

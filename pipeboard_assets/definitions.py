@@ -10,6 +10,7 @@ from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.refresh import build_refresh_sensor, build_weekly_reconciliation
 from pipeboard_assets.resources import build_resources
+from pipeboard_assets.view_assets import build_view_assets
 from pipeboard_resources.settings import Settings
 
 
@@ -18,7 +19,7 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
     watched = observer or Observer(live=LivePush(settings.pushgateway_address))
     partitions = months(settings.history_start)
     return dg.Definitions(
-        assets=build_assets(settings, partitions, watched),
+        assets=[*build_assets(settings, partitions, watched), build_view_assets(settings)],
         jobs=[build_sync_all()],
         schedules=[build_weekly_reconciliation(partitions)],
         sensors=[build_refresh_sensor(settings, partitions), build_downstream_sensor(), build_alert_sensor(settings)],

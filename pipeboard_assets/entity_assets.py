@@ -16,11 +16,13 @@ from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.checks import entity_checks, main_bi_checks
 from pipeboard_assets.covered import read_whole
 from pipeboard_assets.custom_fields import CustomFields
+from pipeboard_assets.deal_history import TRACES
 from pipeboard_assets.failures import as_dagster_failure
 from pipeboard_assets.forecast import Forecaster
 from pipeboard_assets.frames import Framer, base_attributes
 from pipeboard_assets.logs import doing
-from pipeboard_assets.main_bi import MAIN_BI, SOURCES, UPSTREAM, main_bi_load
+from pipeboard_assets.main_bi import MAIN_BI, SOURCES, TOUCHES, UPSTREAM, main_bi_load
+from pipeboard_assets.masking import Masks, masked
 from pipeboard_assets.metrics.tally import Tally
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
@@ -102,13 +104,23 @@ def build_entity_asset(
         with as_dagster_failure(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
             expected = forecaster.of(entity, sync.window)
             context.log.info("forecast: %s", expected)
-            load = replace(sync.load(), facts=lambda: {**tally.facts(), **sync.facts()})
+            load = replace(
+                masked(sync.load(), masks_of(settings)),
+                facts=lambda: {**tally.facts(), **sync.facts()},
+                touch=TOUCHES.get(entity.name),
+                trace=TRACES.get(entity.name),
+            )
         yield dg.Output(load, metadata=expected.metadata)
         with as_dagster_failure():
             checks = entity_checks(entity, read_whole(warehouse))
         yield from check_events(specs, warehouse, str(load.table), checks)
 
     return entity_asset
+
+
+def masks_of(settings: Settings) -> Masks:
+    """What is to be hidden, with the key of the hashes."""
+    return Masks(settings.mask, settings.mask_key.get_secret_value().encode() if settings.mask_key else b"")
 
 
 @contextmanager
@@ -165,6 +177,12 @@ def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartition
     return Window(kind, lower, None if reaches_now else span.end, moves_watermark=reaches_now)
 
 
+class MartConfig(dg.Config):
+    """`everything`: compute all rows, not only those that something changed for."""
+
+    everything: bool = False
+
+
 def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
     """The mart: one SELECT, published by the same IO manager."""
 
@@ -178,15 +196,27 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
         kinds={"postgres", "sql"},
         owners=[OWNER],
         description=MAIN_BI.comment,
+        metadata={
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(c.name, c.type.value, c.comment) for c in MAIN_BI.columns]
+            )
+        },
         freshness_policy=_freshness_policy(settings),
         automation_condition=when_upstream_lands(),
         check_specs=specs,
         required_resource_keys={"warehouse"},
         io_manager_key="io_manager",
     )
-    def main_bi(context: dg.AssetExecutionContext) -> Iterator[Any]:
+    def main_bi(context: dg.AssetExecutionContext, config: MartConfig) -> Iterator[Any]:
         doing(run_id=context.run.run_id, asset=MAIN_BI.name)
-        yield dg.Output(main_bi_load(context.run.run_id), metadata={"dagster/column_lineage": _main_bi_lineage()})
+        with as_dagster_failure():
+            load = main_bi_load(
+                context.resources.warehouse,
+                timezone=settings.timezone,
+                run_id=context.run.run_id,
+                everything=config.everything,
+            )
+        yield dg.Output(load, metadata={"dagster/column_lineage": _main_bi_lineage()})
         yield from check_events(specs, context.resources.warehouse, str(MAIN_BI), checks)
 
     return main_bi

@@ -58,13 +58,15 @@ def _is_too_large(settings: Settings, warehouse: Warehouse, new: frozenset[str],
 
 def run_config(request: SyncRequest) -> dict[str, Any]:
     """Configuration of the run's steps."""
-    ops = {
+    ops: dict[str, Any] = {
         asset_key(name).to_python_identifier(): {
             "config": {"mode": _mode(name, request), "allow_mass_delete": request.allow_mass_delete}
         }
         for name in request.assets
         if name != MAIN_BI.name
     }
+    if MAIN_BI.name in request.assets:
+        ops[asset_key(MAIN_BI.name).to_python_identifier()] = {"config": {"everything": request.full}}
     return {"ops": ops}
 
 

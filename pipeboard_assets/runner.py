@@ -17,6 +17,7 @@ from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.outcome import AssetOutcome, Status
 from pipeboard_assets.request import ASSETS, SyncRequest
 from pipeboard_assets.run_process import end_dead_runs, signature
+from pipeboard_assets.view_assets import STEP, view_keys
 
 INTERRUPTED = "interrupted; the next sync reads it again"
 
@@ -33,7 +34,7 @@ def run_sync(
         # The outcome is told by the caller; Dagster's own log lines would bury it. The run's page in the UI has them.
         run_config={**run_config(request), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags={**run_tags(request, job.partitions_def), **signature()},
-        asset_selection=[asset_key(name) for name in request.assets],
+        asset_selection=[*map(asset_key, request.assets), *view_keys(defs)],
         raise_on_error=False,
     )
     seconds = time.monotonic() - started
@@ -58,6 +59,18 @@ def _outcomes(names: Sequence[str], events: Sequence[DagsterEvent]) -> Iterator[
         if outcome.status is not Status.SUCCESS:
             causes[name] = upstream if outcome.status is Status.SKIPPED else {name}
         yield outcome
+    if not causes and run_error is None:
+        yield from _views_gone_wrong(by_step.get(STEP, []))
+
+
+def _views_gone_wrong(events: Sequence[DagsterEvent]) -> Iterator[AssetOutcome]:
+    """The views are no tables that people select or count, so a sync names them only where they are not right.
+
+    Where a table went wrong they were not reached, which that table's error explains.
+    """
+    trouble = _trouble(STEP, events, causes=(), run_error=None)
+    if trouble is not None:
+        yield trouble
 
 
 def _upstream(name: str) -> Sequence[str]:
@@ -73,7 +86,14 @@ def _run_error(events: Sequence[DagsterEvent]) -> str | None:
 def _outcome(
     name: str, events: Sequence[DagsterEvent], *, causes: Sequence[str], run_error: str | None
 ) -> AssetOutcome:
-    """`causes`: the assets upstream whose failure would explain that this one was skipped."""
+    trouble = _trouble(name, events, causes=causes, run_error=run_error)
+    return trouble or AssetOutcome(asset=name, status=Status.SUCCESS, notes=tuple(_notes(events)), **_figures(events))
+
+
+def _trouble(
+    name: str, events: Sequence[DagsterEvent], *, causes: Sequence[str], run_error: str | None
+) -> AssetOutcome | None:
+    """Why it did not succeed; `causes`: the assets upstream whose failure would explain that this one was skipped."""
     kinds = {event.event_type for event in events}
     failure = next((e for e in reversed(events) if e.event_type is DagsterEventType.STEP_FAILURE), None)
     if failure is not None:
@@ -84,7 +104,7 @@ def _outcome(
     if DagsterEventType.STEP_SUCCESS not in kinds:
         why = f"{', '.join(causes)} did not succeed" if causes else "the run ended before its turn"
         return AssetOutcome(asset=name, status=Status.SKIPPED, error=f"skipped, because {why}")
-    return AssetOutcome(asset=name, status=Status.SUCCESS, notes=tuple(_notes(events)), **_figures(events))
+    return None
 
 
 def _notes(events: Sequence[DagsterEvent]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Every knob of Pipeboard, read from the environment or `.env`; only `definitions.py` and `cli.py` call `Settings()`."""
 
+import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -55,6 +56,25 @@ def _known_zone(name: str) -> str:
     return name
 
 
+def _holiday_calendar(code: str) -> str:
+    if code in ("BR", "none"):  # looking up the rest takes 0.1 s
+        return code
+    from holidays import country_holidays
+
+    country, _, region = code.partition("-")
+    try:
+        country_holidays(country, subdiv=region or None)
+    except NotImplementedError as error:
+        raise ValueError(f"{code!r} has no holidays that we know; write BR, a region as BR-SP, or none") from error
+    return code
+
+
+def _schema_of_ones_own(name: str) -> str:
+    if name in ("bi", "pipedrive", "pipeboard", "dagster") or len(name.encode()) > 63:
+        raise ValueError(f"{name!r} cannot hold them; write public, or a schema that is not Pipeboard's own")
+    return name
+
+
 def _origin(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -66,6 +86,12 @@ def _origin(url: str) -> str:
     if not is_origin or parts.query or parts.fragment or parts.username is not None:
         raise ValueError("no origin; write https:// and a host, for example https://your-company.pipedrive.com")
     return url.rstrip("/")
+
+
+def _mask(word: str) -> str:
+    if not re.fullmatch(r"\w+\.\w+=(hash|null)", word):
+        raise ValueError(f"{word!r} is no mask; write persons.email=hash, or =null to leave the column empty")
+    return word
 
 
 def _words(text: object) -> object:
@@ -138,6 +164,34 @@ class Settings(BaseSettings):
     )
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
         "UTC", alias="PIPEBOARD_TIMEZONE", description="Time zone of months, business days and display."
+    )
+    holidays: Annotated[str, AfterValidator(_holiday_calendar)] = Field(
+        "BR",
+        alias="PIPEBOARD_HOLIDAYS",
+        description="Whose holidays are no business days: a country, or a region as in BR-SP; none: no holidays.",
+    )
+    week_start: Literal["monday", "sunday"] = Field(
+        "monday", alias="PIPEBOARD_WEEK_START", description="First day of the week: monday or sunday."
+    )
+    fiscal_year_start: int = Field(
+        1,
+        ge=1,
+        le=12,
+        alias="PIPEBOARD_FISCAL_YEAR_START",
+        description="Month in which the fiscal year begins, 1 to 12.",
+    )
+    old_names_schema: Annotated[str, AfterValidator(_schema_of_ones_own)] = Field(
+        "",
+        alias="PIPEBOARD_OLD_NAMES_SCHEMA",
+        description="Schema for views with the Portuguese names of earlier dashboards; empty: none.",
+    )
+    mask: Annotated[tuple[Annotated[str, AfterValidator(_mask)], ...], NoDecode, BeforeValidator(_words)] = Field(
+        (),
+        alias="PIPEBOARD_MASK",
+        description="Columns to hide, separated by spaces: persons.email=hash persons.notes=null.",
+    )
+    mask_key: SecretStr | None = Field(
+        None, alias="PIPEBOARD_MASK_KEY", description="Secret of the hashes; another one gives other hashes."
     )
     alert_urls: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_words)] = Field(
         (), alias="PIPEBOARD_ALERT_URLS", description="Apprise URLs, separated by spaces."
@@ -219,6 +273,12 @@ class Settings(BaseSettings):
         alias="PIPEBOARD_LOG_FORMAT",
         description="text: warnings, to be read; json: every step, one object a line.",
     )
+
+    @model_validator(mode="after")
+    def _hash_with_a_key(self) -> Self:
+        if self.mask_key is None and any(word.endswith("=hash") for word in self.mask):
+            raise ValueError("PIPEBOARD_MASK hashes columns, so PIPEBOARD_MASK_KEY must hold a secret of your own")
+        return self
 
     @model_validator(mode="after")
     def _warn_before_fail(self) -> Self:

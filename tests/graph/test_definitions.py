@@ -26,13 +26,48 @@ GRAPH = {
 MONTHLY = {"organizations", "persons", "deals", "activities"}
 
 
+# A view stands on its table and on those that its names come from.
+VIEWS = {
+    "users": set(),
+    "pipelines": set(),
+    "stages": {"pipelines"},
+    "organizations": {"users"},
+    "persons": {"users", "organizations"},
+    "deals": {"users", "pipelines", "stages", "organizations", "persons"},
+    "activity_types": set(),
+    "activities": {"users", "deals", "persons", "organizations"},
+}
+# Beyond those: what each mart reads.
+MARTS = {
+    "pipedrive.deal_stage_history": {"pipedrive.deals"},
+    "bi.funnel": {"pipedrive.deals", "pipedrive.stages", "pipedrive.pipelines", "pipedrive.deal_stage_history"},
+    "bi.velocity": {"bi.main_bi"},
+    "bi.closed_deals": {"bi.main_bi", "pipedrive.deals", "bi.calendar"},
+    "bi.activity_by_user": {"pipedrive.activities", "pipedrive.activity_types", "pipedrive.users", "bi.calendar"},
+    "bi.forecast": {"bi.main_bi"},
+    "bi.stalled_deals": {"bi.main_bi", "pipedrive.stages", "bi.calendar"},
+    "bi.data_quality": {"bi.main_bi"},
+}
+
+
 def graph() -> AssetGraph:
     return build_defs(Settings(_env_file=None)).resolve_asset_graph()
 
 
+def parents() -> dict[str, set[str]]:
+    """By asset key, joined by a dot."""
+    return {
+        ".".join(node.key.path): {".".join(parent.path) for parent in node.parent_keys} for node in graph().asset_nodes
+    }
+
+
 def test_the_graph_is_this_one() -> None:
-    nodes = graph().asset_nodes
-    assert {node.key.path[-1]: {parent.path[-1] for parent in node.parent_keys} for node in nodes} == GRAPH
+    tables = {
+        "bi.main_bi" if name == "main_bi" else f"pipedrive.{name}": {f"pipedrive.{each}" for each in upstream}
+        for name, upstream in GRAPH.items()
+    }
+    views = {f"bi.{name}": {f"pipedrive.{each}" for each in (name, *others)} for name, others in VIEWS.items()}
+    assert parents() == {**tables, **views, **MARTS, "bi.calendar": set()}
 
 
 def test_every_asset_says_what_it_is() -> None:
@@ -55,13 +90,14 @@ def test_definitions_load_without_environment_and_connect_to_nothing() -> None:
     answer = subprocess.run(
         [sys.executable, "-c", program], env={}, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
     )
-    assert answer.stdout.strip() == "9"
+    assert answer.stdout.strip() == str(len(GRAPH) + len(VIEWS) + len(MARTS) + 1)
 
 
-def test_all_that_reads_pipedrive_shares_one_place_and_the_mart_waits_for_nobody() -> None:
+def test_all_that_reads_pipedrive_shares_one_place_and_mart_and_views_wait_for_nobody() -> None:
     job = build_defs(Settings(_env_file=None)).resolve_job_def("sync_all")
     assert {node.name: node.definition.pools for node in job.graph.nodes} == {  # type: ignore[union-attr]
-        name: set() if name == "bi__main_bi" else {"pipedrive"} for name in (node.name for node in job.graph.nodes)
+        name: set() if name in ("bi__main_bi", "bi_views") else {"pipedrive"}
+        for name in (node.name for node in job.graph.nodes)
     }
     with dg.DagsterInstance.ephemeral() as instance:
         run = instance.create_run_for_job(job)

@@ -36,7 +36,7 @@ def warehouse(database_url: str) -> Warehouse:
     for entity in CATALOG:
         framer = Framer(entity, CustomFields(), now=datetime(2026, 11, 20, tzinfo=UTC))
         made.load(Load(table=framer.table, frames=[]))
-    made.load(main_bi_load(run_id=None))
+    made.load(main_bi_load(made))
     return made
 
 

@@ -9,8 +9,9 @@ import pytest
 from pipeboard_assets import instance_storage
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
+from pipeboard_assets.marts import MARTS
 from pipeboard_io import Warehouse
-from tests.house.documents import READMES, Document, spans_in
+from tests.house.documents import ENGLISH, READMES, Document, spans_in
 
 ENTITIES = {entity.name for entity in CATALOG}
 
@@ -61,3 +62,18 @@ def test_every_column_of_the_mart_is_listed_once(document: Document) -> None:
     listing = document.text.split("`bi.main_bi` ")[1].split("```")[0]
     columns = spans_in(re.sub(r"\([^)]*\)", "", listing).replace("\n", " "))
     assert sorted(columns) == sorted(column.name for column in MAIN_BI.columns)
+
+
+def test_our_columns_of_the_mart_are_described_in_their_own_words() -> None:
+    wanted = [(f"`{column.name}`", column.comment) for column in MAIN_BI.columns[25:]]
+    assert ENGLISH.table_with("`weighted_value`") == wanted
+
+
+def test_the_25_columns_of_earlier_dashboards_come_first() -> None:
+    names = [column.name for column in MAIN_BI.columns]
+    assert (names[0], names[24], len({*names})) == ("deal_id", "value_per_day", len(names))
+
+
+def test_every_view_for_dashboards_is_listed_with_what_it_tells() -> None:
+    wanted = [(f"`{mart}`", mart.description) for mart in MARTS]
+    assert ENGLISH.table_with("`bi.funnel`") == wanted

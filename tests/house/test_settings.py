@@ -12,9 +12,6 @@ from tests.house.sources import MODULES, attributes_read
 FIELDS = {str(field.alias): field for field in Settings.model_fields.values()}
 EXAMPLE = PROJECT_ROOT / ".env.example"
 
-# Part of the contract already, read by the part that follows: business days.
-AWAITED = {"timezone"}
-
 _LIKE_A_SETTING = re.compile(r"\b(?:PIPEBOARD|PIPEDRIVE|DATABASE|REDIS|DAGSTER|PUSHGATEWAY)_[A-Z_]+\b")
 
 
@@ -96,7 +93,7 @@ def test_every_line_of_the_example_can_be_used(tmp_path: Path, monkeypatch: pyte
 
 def test_every_setting_does_something() -> None:
     idle = set(Settings.model_fields) - attributes_read(MODULES)
-    assert idle == AWAITED, "a setting that nobody reads is a false promise; one that is read now is awaited no more"
+    assert idle == set(), "a setting that nobody reads is a false promise"
 
 
 def test_a_setting_has_a_meaning_and_a_name_in_capitals() -> None:

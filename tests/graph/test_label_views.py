@@ -1,0 +1,133 @@
+"""The views bi.<entity>: what Pipedrive shows, under the names it shows, and what people build on them stays."""
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.label_views import LabelledField, label_view, label_views, read_dictionary
+from pipeboard_assets.outcome import Status
+from pipeboard_io import ViewStatus
+from tests.graph.conftest import Account
+
+
+@pytest.fixture(scope="module")
+def synced(account: Account) -> Account:
+    assert {outcome.status for outcome in account.sync().values()} == {Status.SUCCESS}
+    return account
+
+
+def execute(account: Account, statement: str) -> None:
+    url = account.settings.database_url
+    assert url is not None
+    with psycopg.connect(url.get_secret_value(), autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def shown(account: Account, view: str) -> list[dict[str, Any]]:
+    return account.warehouse.query(f"SELECT * FROM bi.{view} ORDER BY id")
+
+
+def test_every_entity_has_a_view_with_its_living_rows(synced: Account) -> None:
+    for entity in CATALOG:
+        alive = {record["id"] for record in synced.company.truth(entity.name)}
+        assert [row["id"] for row in shown(synced, entity.name)] == sorted(alive)
+
+
+def test_custom_fields_stand_under_the_labels_that_pipedrive_shows(synced: Account) -> None:
+    labels = {field.v2()["field_name"] for field in synced.company.fields("deals", custom_only=True)}
+    columns = shown(synced, "deals")[0].keys()
+    missing = {label for label in labels if label not in columns}
+    assert {"Status"} == {label for label in missing if len(label.encode()) <= 63} and "Status (2)" in columns
+    assert all(any(label.startswith(column) for column in columns) for label in missing - {"Status"})
+
+
+def test_names_stand_beside_ids(synced: Account) -> None:
+    users = {row["id"]: row["name"] for row in synced.rows("pipedrive.users").values()}
+    persons = {row["id"]: row["name"] for row in synced.rows("pipedrive.persons").values()}
+    for row in shown(synced, "deals"):
+        assert row["owner_name"] == users.get(row["owner_id"])
+        assert row["person_name"] == persons.get(row["person_id"])
+    labelled = [row for row in shown(synced, "deals") if row["label_ids"]]
+    assert labelled and all(len(row["labels"]) == len(row["label_ids"]) for row in labelled)
+
+
+def test_a_rename_reaches_the_view_by_itself_and_a_view_on_it_stays(synced: Account) -> None:
+    company = synced.company
+    field = company.add_field("deals", 'Diz "oi" 100%', "varchar")
+    deal = company.ids("deals")[0]
+    company.advance(3600)
+    company.update("deals", deal, {"custom_fields": {field.code: "sim"}})
+    synced.sync()
+    execute(synced, 'CREATE VIEW public.mine AS SELECT id, "Diz ""oi"" 100%" AS answer FROM bi.deals')
+    company.rename_field("deals", field.code, "Resposta ção")
+    company.advance(3600)
+    company.add_field("deals", "resposta ÇÃO", "monetary")
+    assert {outcome.status for outcome in synced.sync().values()} == {Status.SUCCESS}
+    row = next(row for row in shown(synced, "deals") if row["id"] == deal)
+    assert row["Resposta ção"] == "sim"
+    assert {"resposta ÇÃO (2)", "resposta ÇÃO (currency)"} <= row.keys()
+    assert synced.warehouse.query("SELECT answer FROM public.mine WHERE answer IS NOT NULL") == [{"answer": "sim"}]
+
+
+def test_a_view_that_needs_no_change_is_not_touched(synced: Account) -> None:
+    reports = [synced.warehouse.define(view) for view in label_views(read_dictionary(synced.warehouse))]
+    assert [report.status for report in reports] == [ViewStatus.UNCHANGED] * len(CATALOG)
+
+
+def test_a_view_of_the_users_own_in_the_place_of_ours_fails_the_sync_and_keeps_none_of_the_others(
+    fresh_account: Account,
+) -> None:
+    execute(fresh_account, "CREATE SCHEMA bi; CREATE VIEW bi.users AS SELECT 1 AS mine")
+    outcomes = fresh_account.sync()
+    assert outcomes["bi_views"].status is Status.FAILED
+    assert "bi.users exists" in (outcomes["bi_views"].error or "")
+    assert {outcome.status for name, outcome in outcomes.items() if name != "bi_views"} == {Status.SUCCESS}
+    assert fresh_account.warehouse.query("SELECT count(*) > 0 AS found FROM bi.activities") == [{"found": True}]
+
+
+def test_views_wait_for_the_tables_that_they_need(fresh_account: Account) -> None:
+    assert fresh_account.sync(assets=("users", "pipelines")).keys() == {"users", "pipelines"}
+    assert shown(fresh_account, "pipelines")
+    assert {view.name for view in label_views(read_dictionary(fresh_account.warehouse))} == {"users", "pipelines"}
+
+
+def field(key: str, label: str, kind: str = "varchar", *suffixes: str, is_retired: bool = False) -> LabelledField:
+    return LabelledField(key, label, kind, tuple((s, f"cf_{key}{s}") for s in suffixes or ("",)), is_retired)
+
+
+def named(*fields: LabelledField) -> dict[str, str]:
+    """Key -> column name of the custom columns of bi.deals."""
+    columns = {column for each in fields for _, column in each.columns}
+    view = label_view(by_name("deals"), fields, columns=columns, tables={"users"})
+    return {column.key: column.name for column in view.columns if column.key.startswith("f")}
+
+
+def test_labels_become_unique_names_that_postgresql_takes() -> None:
+    assert named(field("f1", " Status "), field("f2", "STATUS"), field("f3", ""), field("f4", "é" * 40)) == {
+        "f1": "Status (2)",
+        "f2": "STATUS (3)",
+        "f3": "f3",
+        "f4": "é" * 31,
+    }
+
+
+def test_parts_of_a_field_are_told_apart() -> None:
+    found = named(
+        field("f1", "Valor", "monetary", "", "_currency"),
+        field("f2", "Vendedor", "user", "_id"),
+        field("f3", "Sede", "org", "_id"),
+        field("f4", "x" * 70, "daterange", "", "_until"),
+        field("f5", "Valor", is_retired=True),
+    )
+    assert found == {
+        "f1": "Valor",
+        "f1_currency": "Valor (currency)",
+        "f2_name": "Vendedor",
+        "f2_id": "Vendedor (id)",
+        "f3_id": "Sede (id)",  # no table of organizations yet, so no name
+        "f4": "x" * 63,
+        "f4_until": "x" * 55 + " (until)",
+        "f5": "Valor (2)",
+    }

@@ -1,0 +1,142 @@
+"""The marts: what they say follows from the tables, and what deals said before is kept without asking Pipedrive for it."""
+
+from collections import Counter
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pipeboard_assets.calendar import Habits, calendar_load, days
+from pipeboard_assets.marts import MARTS, parse_mart
+from tests.graph.conftest import Account
+
+
+@pytest.fixture(scope="module")
+def synced(account: Account) -> Account:
+    """Synced, then three syncs that each see one deal in another stage: 1 -> 2 -> 1 -> won."""
+    green(account)
+    company = account.company
+    first = next(record for record in company.truth("deals") if record["status"] == "open")
+    number = first["id"]
+    stages = [stage for stage in company.truth("stages") if stage["pipeline_id"] == first["pipeline_id"]]
+    other = max((stage for stage in stages if stage["id"] != first["stage_id"]), key=lambda stage: stage["order_nr"])
+    for change in ({"stage_id": other["id"]}, {"stage_id": first["stage_id"]}, {"status": "won"}):
+        company.advance(7200)
+        company.update("deals", number, change)
+        green(account)
+    return account
+
+
+def green(account: Account) -> None:
+    assert {outcome.error for outcome in account.sync().values()} == {None}
+
+
+def rows(account: Account, table: str, order: str = "1, 2, 3") -> list[dict[str, Any]]:
+    return account.warehouse.query(f"SELECT * FROM {table} ORDER BY {order}")
+
+
+def test_every_mart_returns_rows_and_describes_every_column(synced: Account) -> None:
+    for mart in MARTS:
+        found = rows(synced, str(mart))
+        assert found and [*found[0]] == [*mart.columns], mart
+        described = synced.warehouse.query(
+            "SELECT count(col_description(attrelid, attnum)) AS found FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0",
+            [str(mart)],
+        )
+        assert described == [{"found": len(mart.columns)}]
+
+
+def test_every_deal_has_its_visits_in_order_and_without_gaps(synced: Account) -> None:
+    visits: dict[int, list[dict[str, Any]]] = {}
+    for row in rows(synced, "pipedrive.deal_stage_history", "deal_id, position"):
+        visits.setdefault(row["deal_id"], []).append(row)
+    deals = {row["id"]: row for row in synced.warehouse.query("SELECT * FROM pipedrive.deals")}
+    assert visits.keys() == deals.keys()
+    for number, found in visits.items():
+        assert found[-1]["stage_id"] == deals[number]["stage_id"]
+        assert [row["left_at"] for row in found[:-1]] == [row["entered_at"] for row in found[1:]]
+    moved = max(visits.values(), key=len)
+    assert [row["position"] for row in moved] == [1, 2, 3]
+    assert moved[0]["stage_id"] == moved[2]["stage_id"] != moved[1]["stage_id"]
+    assert all(row["seconds"] == (row["left_at"] - row["entered_at"]).total_seconds() for row in moved)
+
+
+def test_reading_everything_again_adds_no_history(synced: Account) -> None:
+    before = rows(synced, "pipedrive.deal_change")
+    assert {row["field"] for row in before} >= {"stage_id", "stage_change_time", "status"}
+    outcomes = synced.sync(full=True)
+    assert ({outcome.error for outcome in outcomes.values()}, len(outcomes)) == ({None}, 9)
+    assert {outcome.error for outcome in synced.sync(first="2026-01", last="2026-11").values()} == {None}
+    assert rows(synced, "pipedrive.deal_change") == before
+
+
+def test_the_funnel_counts_every_living_deal_where_it_is(synced: Account) -> None:
+    status = Counter(record["status"] for record in synced.company.truth("deals"))
+    funnel = rows(synced, "bi.funnel")
+    assert (sum(row["won"] for row in funnel), sum(row["lost"] for row in funnel)) == (status["won"], status["lost"])
+    assert all(row["advanced"] <= row["entered"] and row["won"] + row["lost"] <= row["entered"] for row in funnel)
+
+
+def test_sums_of_the_marts_are_those_of_the_deals(synced: Account) -> None:
+    total: dict[tuple[str, str], Decimal] = {}
+    for record in synced.company.truth("deals"):
+        if record["value"] is not None:
+            key = (record["status"], record["currency"])
+            total[key] = total.get(key, Decimal()) + Decimal(str(record["value"]))
+
+    def summed(mart: str, value: str, status: str) -> dict[tuple[str, str], Decimal]:
+        found: dict[tuple[str, str], Decimal] = {}
+        for row in rows(synced, mart):
+            if row.get("status", status) == status and row[value] is not None:
+                key = (status, row["currency"])
+                found[key] = found.get(key, Decimal()) + row[value]
+        return found
+
+    def of(status: str) -> dict[tuple[str, str], Decimal]:
+        return {key: value for key, value in total.items() if key[0] == status}
+
+    assert summed("bi.velocity", "won_value", "won") == of("won")
+    assert summed("bi.closed_deals", "value", "lost") == of("lost")
+    assert summed("bi.forecast", "value", "open") == of("open")
+    activities = sum(row["activities"] for row in rows(synced, "bi.activity_by_user"))
+    assert activities == len(synced.company.truth("activities"))
+
+
+def test_gaps_are_counted(synced: Account) -> None:
+    gaps = {row["gap"]: row for row in rows(synced, "bi.data_quality")}
+    is_open = [record for record in synced.company.truth("deals") if record["status"] == "open"]
+    gap = gaps["open deal without an expected close date"]
+    assert gap["of_deals"] == len(is_open)
+    assert gap["deals"] == sum(record["expected_close_date"] is None for record in is_open)
+
+
+def test_the_calendar_is_written_once_and_again_when_habits_change(synced: Account) -> None:
+    today = datetime.now(UTC).date()
+    assert calendar_load(synced.warehouse, Habits(), today) is None
+    other = calendar_load(synced.warehouse, Habits(week_start="sunday"), today)
+    assert other is not None and synced.warehouse.load(other).updated > 1000
+    independence = synced.warehouse.query("SELECT * FROM bi.calendar WHERE day = '2026-09-07'")
+    assert independence[0]["holiday"] is not None and not independence[0]["is_business_day"]
+
+
+@pytest.mark.parametrize(
+    ("habits", "day", "expected"),
+    [
+        (Habits(), date(2026, 11, 22), {"week": date(2026, 11, 16), "fiscal_year": 2026, "fiscal_quarter": 4}),
+        (Habits(week_start="sunday"), date(2026, 11, 22), {"week": date(2026, 11, 22), "is_business_day": False}),
+        (Habits(fiscal_year_start=4), date(2026, 3, 31), {"fiscal_year": 2026, "fiscal_quarter": 4}),
+        (Habits(fiscal_year_start=4), date(2026, 4, 1), {"fiscal_year": 2027, "fiscal_quarter": 1}),
+        (Habits(), date(2026, 11, 20), {"is_business_day": False}),
+        (Habits(holidays="none"), date(2026, 11, 20), {"is_business_day": True, "holiday": None}),
+        (Habits(holidays="BR-SP"), date(2026, 7, 9), {"is_business_day": False}),
+    ],
+)
+def test_a_day_is_counted_as_the_company_does(habits: Habits, day: date, expected: dict[str, Any]) -> None:
+    (row,) = [row for row in days(habits, 2026, 2026) if row["day"] == day]
+    assert {name: row[name] for name in expected} == expected
+
+
+def test_a_mart_without_a_head_is_refused() -> None:
+    with pytest.raises(ValueError, match="reads"):
+        parse_mart("x", "-- Words.\nSELECT 1")
