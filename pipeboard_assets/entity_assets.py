@@ -178,9 +178,9 @@ def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartition
 
 
 class MartConfig(dg.Config):
-    """`everything`: compute all rows, not only those that something changed for."""
+    """`full`: compute all rows, not only those that something changed for."""
 
-    everything: bool = False
+    mode: Literal["auto", "full"] = "auto"
 
 
 def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -214,7 +214,7 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
                 context.resources.warehouse,
                 timezone=settings.timezone,
                 run_id=context.run.run_id,
-                everything=config.everything,
+                everything=config.mode == "full",
             )
         yield dg.Output(load, metadata={"dagster/column_lineage": _main_bi_lineage()})
         yield from check_events(specs, context.resources.warehouse, str(MAIN_BI), checks)

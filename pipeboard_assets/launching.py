@@ -65,8 +65,8 @@ def run_config(request: SyncRequest) -> dict[str, Any]:
         for name in request.assets
         if name != MAIN_BI.name
     }
-    if MAIN_BI.name in request.assets:
-        ops[asset_key(MAIN_BI.name).to_python_identifier()] = {"config": {"everything": request.full}}
+    if request.full and MAIN_BI.name in request.assets:
+        ops[asset_key(MAIN_BI.name).to_python_identifier()] = {"config": {"mode": Mode.FULL.value}}
     return {"ops": ops}
 
 

@@ -222,7 +222,7 @@ def test_a_red_check_fails_the_sync_names_itself_and_stops_what_is_downstream(fr
 
 def test_every_column_of_the_mart_moves_with_the_columns_that_it_says_it_comes_from(synced: Account) -> None:
     """NULL in a source, inside a transaction that is taken back: what main_bi.sql then says of each column differs."""
-    select = main_bi_load(None).select
+    select = main_bi_load(synced.warehouse).select
     assert synced.settings.database_url is not None and select is not None
     moved: dict[str, set[tuple[str, str]]] = {column.name: set() for column in MAIN_BI.columns}
     with psycopg.connect(synced.settings.database_url.get_secret_value(), row_factory=dict_row) as connection:
