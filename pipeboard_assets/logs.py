@@ -25,7 +25,7 @@ def doing(**facts: object) -> None:
 
 
 def configure_logs(form: Literal["text", "json"]) -> None:
-    """Let the three packages write to stderr: JSON from INFO on, text from WARNING on. Again: replaces the form."""
+    """Write to stderr: warnings of everybody, and as JSON also what our packages did. Again: replaces the form."""
     before: list[Processor] = [
         _add_doing,
         structlog.stdlib.add_log_level,
@@ -40,10 +40,10 @@ def configure_logs(form: Literal["text", "json"]) -> None:
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler = _Stderr()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[remove, *writer], foreign_pre_chain=before))
+    root = logging.getLogger()
+    root.handlers = [*(each for each in root.handlers if not isinstance(each, _Stderr)), handler]
     for package in PACKAGES:
-        logger = logging.getLogger(package)
-        logger.handlers = [handler]
-        logger.setLevel(logging.INFO if form == "json" else logging.WARNING)
+        logging.getLogger(package).setLevel(logging.INFO if form == "json" else logging.WARNING)
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

@@ -16,16 +16,13 @@ LOGGER = logging.getLogger("pipeboard_resources.example")
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    before = {
-        package: (list(logger.handlers), logger.level)
-        for package in PACKAGES
-        for logger in [logging.getLogger(package)]
-    }
+    loggers = [logging.getLogger(), *map(logging.getLogger, PACKAGES)]
+    before = [(logger, list(logger.handlers), logger.level) for logger in loggers]
     yield
     doing()
-    for package, (handlers, level) in before.items():
-        logging.getLogger(package).handlers = handlers
-        logging.getLogger(package).setLevel(level)
+    for logger, handlers, level in before:
+        logger.handlers = handlers
+        logger.setLevel(level)
 
 
 def test_a_line_for_machines_is_an_object_with_run_asset_and_window(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +62,12 @@ def test_text_shows_warnings_only_and_each_once(capsys: pytest.CaptureFixture[st
     LOGGER.warning("Redis is not usable")
     (line,) = capsys.readouterr().err.splitlines()
     assert "Redis is not usable" in line and "asset=deals" in line
+
+
+def test_what_libraries_warn_of_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("json")
+    logging.getLogger("dagster.example").warning("Retrying")
+    assert json.loads(capsys.readouterr().err)["event"] == "Retrying"
 
 
 def test_lines_of_one_asset_say_nothing_of_the_one_before(capsys: pytest.CaptureFixture[str]) -> None:
