@@ -11,12 +11,10 @@ from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings
 
 # A backfill that does not reach today, or a second look at rejected records, brings nothing up to date.
-_LAST_SUCCESSES = """
-SELECT entity, max(finished_at) AS last_success
-FROM pipeboard.load
-WHERE status = 'success' AND (mode IN ('full', 'incremental', 'select') OR watermarks <> '{}'::jsonb)
-GROUP BY entity
-"""
+BRINGS_UP_TO_DATE = "status = 'success' AND (mode IN ('full', 'incremental', 'select') OR watermarks <> '{}'::jsonb)"
+_LAST_SUCCESSES = (
+    f"SELECT entity, max(finished_at) AS last_success FROM pipeboard.load WHERE {BRINGS_UP_TO_DATE} GROUP BY entity"
+)
 
 
 class Freshness(StrEnum):

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from pipeboard_assets.console import say
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.entity_assets import asset_key
 from pipeboard_assets.environment import dagster_instance, servers
-from pipeboard_assets.freshness import freshness
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.collector import FiguresCollector, Source, registry_of
 from pipeboard_assets.metrics.figures import Figures
@@ -68,7 +66,7 @@ def exporter(settings: Settings, *, port: int) -> Iterator[tuple[str, CollectorR
 
 def build_registry(settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance) -> CollectorRegistry:
     """Everything that is scraped."""
-    ledger = Ledger(warehouse, lambda last: freshness(last, settings, now=datetime.now(UTC)))
+    ledger = Ledger(warehouse, settings)
     checks = sorted(build_defs(settings).resolve_asset_graph().asset_check_keys, key=str)
     dagster = partial(_read_dagster, settings, warehouse, instance, checks)
     storage_trouble = (WarehouseError, dg.DagsterError, SQLAlchemyError)

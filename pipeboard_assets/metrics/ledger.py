@@ -2,13 +2,15 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
+from pipeboard_assets.freshness import BRINGS_UP_TO_DATE, freshness
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.figures import Figures
 from pipeboard_io import Warehouse
+from pipeboard_resources.settings import Settings
 
 # Rows get their number before they become visible, by at most as long as a publishing transaction takes after it.
 _SETTLED = "SELECT coalesce(max(id), 0) AS id FROM pipeboard.load WHERE finished_at < now() - interval '2 hours'"
@@ -38,13 +40,16 @@ SELECT key, sum(value::float8) AS value FROM pipeboard.load, jsonb_each_text(fac
 WHERE id > %(after)s AND id <= %(until)s GROUP BY key
 """
 
-_SUCCESSES = """
-SELECT a.entity, l.finished_at, l.rows, l.table_name, l.staged / greatest((l.seconds->>'total')::float8, 0.001) AS speed,
+_SUCCESSES = f"""
+SELECT a.entity, c.finished_at AS up_to_date_at, l.rows, l.table_name, l.staged / greatest((l.seconds->>'total')::float8, 0.001) AS speed,
        pg_total_relation_size(to_regclass(l.table_name)) AS bytes
 FROM unnest(%s::text[]) AS a (entity) CROSS JOIN LATERAL (
     SELECT * FROM pipeboard.load AS l WHERE l.entity = a.entity AND l.status = 'success'
     ORDER BY l.finished_at DESC LIMIT 1
-) AS l
+) AS l LEFT JOIN LATERAL (
+    SELECT finished_at FROM pipeboard.load AS l WHERE l.entity = a.entity AND {BRINGS_UP_TO_DATE}
+    ORDER BY l.finished_at DESC LIMIT 1
+) AS c ON true
 """
 
 _GAUGES = """
@@ -72,14 +77,11 @@ _SETTLE_EVERY_SECONDS = 3600.0
 
 
 class Ledger:
-    """Sums over the ledger, added up once: a scrape reads the rows of the last hours only. Thread-safe.
+    """Sums over the ledger, added up once: a scrape reads the rows of the last hours only. Thread-safe."""
 
-    `freshness` names the state of an asset that last succeeded then (None: never).
-    """
-
-    def __init__(self, warehouse: Warehouse, freshness: Callable[[datetime | None], str]) -> None:
+    def __init__(self, warehouse: Warehouse, settings: Settings) -> None:
         self._warehouse = warehouse
-        self._freshness = freshness
+        self._settings = settings
         self._lock = threading.Lock()
         self._settled = Figures()
         self._settled_until = 0
@@ -121,10 +123,13 @@ class Ledger:
     def _add_successes(self, figures: Figures) -> None:
         successes = {row["entity"]: row for row in self._warehouse.query(_SUCCESSES, [list(series.ASSETS)])}
         for asset in series.ASSETS:
-            last = successes.get(asset)
-            figures.choose(series.FRESHNESS, asset, state=self._freshness(last["finished_at"] if last else None))
-            if last is not None:
-                figures.set(series.LAST_SUCCESS, asset, value=last["finished_at"].timestamp())
+            last = successes.get(asset, {})
+            up_to_date_at = last.get("up_to_date_at")
+            state = freshness(up_to_date_at, self._settings, now=datetime.now(UTC))
+            figures.choose(series.FRESHNESS, asset, state=state)
+            if up_to_date_at is not None:
+                figures.set(series.LAST_SUCCESS, asset, value=up_to_date_at.timestamp())
+            if last:
                 figures.set(series.TABLE_ROWS, asset, value=last["rows"])
                 figures.set(series.TABLE_BYTES, asset, value=last["bytes"] or 0)
                 figures.set(series.ROWS_PER_SECOND, asset, value=last["speed"])

@@ -10,6 +10,7 @@ from itertools import product
 from typing import Literal
 
 from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.freshness import Freshness
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.sync import Mode
 
@@ -130,11 +131,9 @@ PHASE_SECONDS = _counter("load_phase_seconds", "Seconds of loads by phase.", ass
 STAGED_BYTES = _counter("staged_bytes", "Bytes sent to staging tables.", asset=ASSETS)
 DDL = _counter("ddl_statements", "Statements that changed a table's columns or indexes.", asset=ASSETS)
 ROWS_PER_SECOND = _gauge("load_rows_per_second", "Rows per second of the last successful load.", asset=ASSETS)
-LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "When a load last succeeded.", asset=ASSETS)
+LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "When a load last brought the table up to date.", asset=ASSETS)
 WATERMARK = _gauge("watermark_timestamp_seconds", "Greatest update_time loaded.", list=ANY)
-FRESHNESS = _gauge(
-    "freshness", "1 for the state that the asset is in.", asset=ASSETS, state=("pass", "warn", "fail", "missing")
-)
+FRESHNESS = _gauge("freshness", "1 for the state that the asset is in.", asset=ASSETS, state=(*Freshness,))
 REJECTED = _gauge("rejected_records", "Values and records set aside and not resolved since.", asset=ASSETS)
 TABLE_ROWS = _gauge("table_rows", "Living rows after the last successful load.", asset=ASSETS)
 TABLE_BYTES = _gauge("table_bytes", "Size of the table with its indexes.", asset=ASSETS)

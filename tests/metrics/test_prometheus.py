@@ -19,17 +19,19 @@ from pipeboard_assets.monitoring import exporter
 from pipeboard_assets.observer import Observer
 from pipeboard_assets.outcome import AssetOutcome, Status
 from pipeboard_resources.dagster_resources import open_pipedrive
+from pipeboard_resources.embedded.processes import wait_until
 from pipeboard_resources.pipedrive.breaker import FAULTS_TO_OPEN
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import Account
 from tests.metrics.conftest import deployment, sync
-from tests.metrics.servers import Prometheus, prometheus, pushgateway, wait_until
+from tests.metrics.servers import Prometheus, prometheus, pushgateway
 from tests.metrics.test_deployment import ALERTS
 
 # Of the day below. Not among them what depends on this machine (disk) or on time that must pass (tested by promtool).
 INDUCED = {
     "PipeboardFailing",
     "PipeboardRejects",
+    "PipeboardChecksFailing",  # what refers to the rejected record
     "PipeboardBreakerOpen",
     "PipeboardTokens75",
     "PipeboardTokens90",
@@ -68,7 +70,7 @@ def day(
         instance = stack.enter_context(deployment(account.settings))
         address, _ = stack.enter_context(exporter(account.settings, port=0))
         watching = stack.enter_context(prometheus(folders["prometheus"], address.removeprefix("http://"), gateway))
-        wait_until(lambda: watching.query("pipeboard_database_up"), seconds=20)
+        assert wait_until(lambda: watching.query("pipeboard_database_up"), seconds=20)
         began_at = time.time()
         outcomes = tuple(events(account, instance))
         _wait_for_a_scrape(watching)
@@ -108,7 +110,7 @@ def without_waiting() -> Iterator[None]:
 def _wait_for_a_scrape(watching: Prometheus) -> None:
     """One that began from now on."""
     now = time.time()
-    wait_until(lambda: watching.query(f"timestamp(pipeboard_database_up) > {now}"), seconds=20)
+    assert wait_until(lambda: watching.query(f"timestamp(pipeboard_database_up) > {now}"), seconds=20)
 
 
 def test_what_was_to_go_wrong_went_wrong(day: Day) -> None:
@@ -179,7 +181,7 @@ def test_the_panel_has_data(day: Day, panel: object) -> None:
 
 
 def test_every_rule_is_healthy_and_the_faults_fire_exactly_their_alerts(day: Day) -> None:
-    wait_until(lambda: all(rule["health"] != "unknown" for rule in day.prometheus.rules()), seconds=10)
+    assert wait_until(lambda: all(rule["health"] != "unknown" for rule in day.prometheus.rules()), seconds=10)
     assert {rule["name"]: rule["health"] for rule in day.prometheus.rules()} == {each["alert"]: "ok" for each in ALERTS}
     firing = {alert["alert"] for alert in ALERTS if day.prometheus.query(alert["expr"])}
     assert firing - {"PipeboardDiskFull"} == INDUCED
