@@ -37,16 +37,17 @@ def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, st
     program = [sys.executable, "-m", "pipeboard_assets"]
     with subprocess.Popen([*program, "metrics", "--port", str(port)], env=environment, cwd=tmp_path) as serving:
         try:
-            done = subprocess.run(
-                [*program, "sync", "--json", "--select", "users,pipelines"],
-                env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=True,
-            )  # fmt: skip
             address = f"http://127.0.0.1:{port}"
             assert wait_until(lambda: answers(f"{address}/metrics"), seconds=60)
+            done = subprocess.run(
+                [*program, "sync", "--json", "--select", "users,pipelines"],
+                env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+            )  # fmt: skip
             found = Scrape.at(address)
         finally:
             serving.send_signal(signal.SIGTERM)
         assert serving.wait(timeout=20) == 0
+    assert done.returncode == 0, done.stdout + done.stderr
     outcome = json.loads(done.stdout)
     assert found.total("pipeboard_api_tokens_total") == outcome["tokens"] > 0
     assert found.total("pipeboard_loads_total", status="success") == 2
