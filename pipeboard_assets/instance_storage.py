@@ -7,15 +7,15 @@ four tables times 80 months, which took 45 s there and takes 1 s here.
 
 import atexit
 import os
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 from urllib.parse import quote
 
-import psycopg
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
-from pipeboard_io.connection import Connection, Timeouts, connector, scalar
+from pipeboard_io.connection import Connection, Timeouts, connector, lock_key, scalar
 from pipeboard_io.errors import POOLED, DatabaseUrlError, translated
 from pipeboard_io.state import create_schema
 from pipeboard_resources.dagster_resources import open_database_url
@@ -41,10 +41,10 @@ class InstanceStorage(DagsterPostgresStorage):
         held = ExitStack()
         atexit.register(held.close)
         url = held.enter_context(open_database_url(Settings()))
-        _create_schema(url)
         # Dagster writes the materializations of a range in one statement where it may.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "500")
-        storage = cls(storage_url(url), inst_data=inst_data)
+        with _alone(url):
+            storage = cls(storage_url(url), inst_data=inst_data)
         # Dagster opens a connection per statement unless told it serves people: 8 ms each, 866 of them in a first sync.
         for part in (storage.event_log_storage, storage.run_storage, storage.schedule_storage):
             part.optimize_for_webserver(statement_timeout=_STATEMENT_MILLISECONDS, pool_recycle=3600, max_overflow=10)
@@ -73,11 +73,12 @@ def connect(database_url: str) -> Connection:
     raise DatabaseUrlError(f"Cannot connect to PostgreSQL for Dagster: {POOLED}.")
 
 
-def _create_schema(url: str) -> None:
-    """Several processes of Dagster start side by side: whoever comes second finds it made. Raises WarehouseError."""
-    with (
-        connect(url) as connection,
-        translated(f"Creating the schema {SCHEMA}"),
-        suppress(psycopg.errors.DuplicateSchema, psycopg.errors.UniqueViolation),
-    ):
-        create_schema(connection, SCHEMA)
+@contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """The schema is there, and nobody else makes Dagster's tables in it meanwhile: several of its processes start side by
+    side, and the one that comes second must not meet half of them. Raises WarehouseError."""
+    with connect(url) as connection:
+        with translated(f"Creating the schema {SCHEMA}"):
+            connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [lock_key("schema", SCHEMA)])
+            create_schema(connection, SCHEMA)
+        yield

@@ -303,3 +303,21 @@ def asset_names(graphql: str, *, patience_seconds: float) -> set[str]:
         if nodes or time.monotonic() > deadline:
             return {"/".join(node["assetKey"]["path"]) for node in nodes}
         time.sleep(0.2)
+
+
+def test_processes_that_start_side_by_side_on_an_empty_database_make_dagsters_tables_once(fresh_database: str) -> None:
+    program = (
+        "from pipeboard_assets.instance_storage import InstanceStorage;"
+        "storage = InstanceStorage.from_config_value(None, {}); print(storage.run_storage.get_runs_count())"
+    )
+    environment = {"PATH": os.environ["PATH"], "DATABASE_URL": fresh_database}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    ended = [process.communicate(timeout=100) for process in started]
+    assert [(process.returncode, out) for process, (out, _) in zip(started, ended, strict=True)] == [(0, b"0\n")] * 3, (
+        ended
+    )
