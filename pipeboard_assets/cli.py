@@ -199,19 +199,21 @@ def plan(selected: tuple[str, ...], full: bool, first: str | None, last: str | N
 @_command
 def status(as_json: bool) -> int:
     """Rows, watermarks, freshness and rejected records of every table."""
-    from pipeboard_assets import reports
-
     with _told_as_json(as_json, lambda sentence: {"assets": [], "tokens_left": None, "error": sentence}):
-        return reports.status(_read_settings(), as_json=as_json)
+        settings = _read_settings()
+        from pipeboard_assets import reports
+
+        return reports.status(settings, as_json=as_json)
 
 
 @main.command()
 @_command
 def doctor() -> int:
     """Check every setting and permission, and say how to mend what is wrong."""
+    settings = _read_settings()
     from pipeboard_assets import doctor as examination
 
-    return examination.doctor(_read_settings())
+    return examination.doctor(settings)
 
 
 @main.command()
@@ -246,9 +248,10 @@ def ui(port: int) -> int:
 @_command
 def metrics(port: int) -> int:
     """Serve figures for Prometheus, read from the ledger and from Dagster."""
+    settings = _read_settings()
     from pipeboard_assets import monitoring
 
-    return monitoring.metrics(_read_settings(), port=port)
+    return monitoring.metrics(settings, port=port)
 
 
 @main.command()

@@ -7,15 +7,18 @@ sync brings what changed and goes on with the months that are left.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
-from pipeboard_assets.covered import months_read
+from pipeboard_assets.covered import months_read, read_whole
 from pipeboard_assets.forecast import Forecaster
 from pipeboard_assets.sync import FULL
 from pipeboard_io import Warehouse
-from pipeboard_resources.pipedrive.client import PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Forecast
+
+if TYPE_CHECKING:  # it loads httpx and redis, which `pipeboard status` does not need
+    from pipeboard_resources.pipedrive.client import PipedriveClient
 
 # More than this is enough for a first load of any account that we know of, so that nobody is asked for its size.
 _PLENTY_OF_TOKENS = 100_000
@@ -51,6 +54,13 @@ def progress(warehouse: Warehouse, entities: Collection[str], history_start: str
     return Progress(months=len(months), left=left, complete_at=complete_at)
 
 
+def history_told(warehouse: Warehouse, history_start: str, now: datetime) -> str | None:
+    """How far a first load is that is spread over days, in a sentence; None where there is none."""
+    monthly = {entity.name for entity in CATALOG if entity.is_incremental}
+    found = progress(warehouse, monthly - read_whole(warehouse), history_start, now)
+    return None if found is None else str(found)
+
+
 def months_of(history_start: str, now: datetime) -> tuple[str, ...]:
     """Every month YYYY-MM from the first one of the history to the current one, in UTC."""
     first, last = (
@@ -59,7 +69,7 @@ def months_of(history_start: str, now: datetime) -> tuple[str, ...]:
     return tuple(f"{month // 12:04}-{month % 12 + 1:02}" for month in range(first, last + 1))
 
 
-def is_too_large(forecaster: Forecaster, client: PipedriveClient, entities: Collection[str]) -> bool:
+def is_too_large(forecaster: Forecaster, client: "PipedriveClient", entities: Collection[str]) -> bool:
     """Whether reading these entities whole would take more tokens than are left today, the reserve aside.
 
     Asks for one record a list where tokens are few enough to make it a question.
@@ -76,18 +86,18 @@ def is_too_large(forecaster: Forecaster, client: PipedriveClient, entities: Coll
     return total.tokens > usable
 
 
-def cost_at_most(forecaster: Forecaster, client: PipedriveClient, entity: Entity) -> Forecast:
+def cost_at_most(forecaster: Forecaster, client: "PipedriveClient", entity: Entity) -> Forecast:
     """Of an entity that was never loaded: the highest id stands for the number of its records."""
     found = forecaster.of(entity, FULL, highest_ids=highest_ids(client, entity))
     assert found.cost is not None
     return found.cost
 
 
-def highest_ids(client: PipedriveClient, entity: Entity) -> Mapping[str, int]:
+def highest_ids(client: "PipedriveClient", entity: Entity) -> Mapping[str, int]:
     """By list, the greatest id at Pipedrive. Ids are given in ascending order, so no list holds more records."""
     return {endpoint.name: _highest_id(client, endpoint) for endpoint in entity.lists}
 
 
-def _highest_id(client: PipedriveClient, endpoint: Endpoint) -> int:
+def _highest_id(client: "PipedriveClient", endpoint: Endpoint) -> int:
     page = client.page(endpoint, params={"sort_by": "id", "sort_direction": "desc", "limit": "1"})
     return max((int(record["id"]) for record in page.records), default=0)

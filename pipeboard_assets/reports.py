@@ -11,9 +11,9 @@ from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.console import say, show_table
 from pipeboard_assets.environment import servers
 from pipeboard_assets.freshness import freshness, last_successes
+from pipeboard_assets.history import history_told
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.resources import open_warehouse
-from pipeboard_assets.syncing import tell_history
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings
 
@@ -36,12 +36,14 @@ def status(settings: Settings, *, as_json: bool) -> int:
         assets = table_states(warehouse, settings, now=datetime.now(UTC))
         told = warehouse.query(_TOKENS_LEFT)
         tokens_left = told[0]["tokens_left"] if told else None
-        tell_history(settings, warehouse)
+        history = history_told(warehouse, settings.history_start, datetime.now(UTC))
     if as_json:
         click.echo(json.dumps({"assets": assets, "tokens_left": tokens_left}, ensure_ascii=False))
     else:
         now = datetime.now(UTC)
         show_table(HEADINGS, [tuple(_shown(state[name], name, now=now) for name in COLUMNS) for state in assets])
+        if history:
+            say(history)
         if tokens_left is not None:
             say(f"API tokens left when last told: {tokens_left:,}.")
     return 0

@@ -9,16 +9,15 @@ from datetime import UTC, datetime
 import click
 
 from pipeboard_assets.console import progress_display, say, show_outcomes
-from pipeboard_assets.covered import read_whole
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.environment import dagster_instance, servers
-from pipeboard_assets.history import progress
+from pipeboard_assets.history import history_told
 from pipeboard_assets.launching import runs_of
 from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.observer import Display, Observer, Silence
 from pipeboard_assets.outcome import AssetOutcome, Status, SyncOutcome, overall, together
-from pipeboard_assets.request import ASSETS, MONTHLY, SyncRequest
+from pipeboard_assets.request import ASSETS, SyncRequest
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_assets.runner import INTERRUPTED, run_sync
 from pipeboard_io import Warehouse
@@ -63,7 +62,8 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
             outcome = _with_run(outcome, run_id, seconds, assets, observer)
             if outcome.status is not Status.SUCCESS:
                 break
-        tell_history(settings, warehouse)
+        if told := history_told(warehouse, settings.history_start, datetime.now(UTC)):
+            say(told)
     return outcome
 
 
@@ -80,14 +80,6 @@ def _with_run(
         tokens=observer.tokens,
         assets=tuple(found[name] for name in ASSETS if name in found),
     )
-
-
-def tell_history(settings: Settings, warehouse: Warehouse) -> None:
-    """How far a first load is that is spread over days; nothing where there is none."""
-    new = frozenset(MONTHLY) - read_whole(warehouse)
-    found = progress(warehouse, new, settings.history_start, datetime.now(UTC))
-    if found is not None:
-        say(str(found))
 
 
 def _display(settings: Settings, request: SyncRequest) -> AbstractContextManager[Display]:
