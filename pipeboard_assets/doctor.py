@@ -3,16 +3,18 @@
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from pipeboard_assets import instance_storage
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.console import show_finding
-from pipeboard_assets.environment import dagster_home, prepare_dagster_home, servers
+from pipeboard_assets.environment import dagster_home, lacking_settings, prepare_dagster_home, servers
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_assets.sight import KeyUser
 from pipeboard_io import WarehouseError
 from pipeboard_resources.dagster_resources import open_database_url, open_pipedrive, open_redis
 from pipeboard_resources.embedded import EmbeddedServerError
+from pipeboard_resources.notifier import Notifier
 from pipeboard_resources.pipedrive.client import PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint
 from pipeboard_resources.pipedrive.errors import PipedriveError
@@ -48,6 +50,10 @@ def doctor(settings: Settings) -> int:
 def examine(settings: Settings) -> Iterator[Finding]:
     """Findings in the order of dependence: folders, servers, key, what the key may see."""
     yield _dagster_home(settings)
+    if settings.alert_urls:
+        yield _alerts(Notifier(settings.alert_urls))
+    if settings.pushgateway_address is not None:
+        yield _pushgateway(settings.pushgateway_address)
     with ExitStack() as stack:
         told: list[str] = []
         try:
@@ -64,9 +70,34 @@ def _dagster_home(settings: Settings) -> Finding:
     folder = dagster_home(settings)
     try:
         prepare_dagster_home(folder)
+        lacking = lacking_settings(folder)
     except SettingError as error:
         return Finding("DAGSTER_HOME", False, str(error))
+    if lacking:
+        seen = f"{folder / 'dagster.yaml'} lacks {', '.join(lacking)}"
+        advice = "An older release wrote it. Add these, or delete the file: the next command writes today's."
+        return Finding("DAGSTER_HOME", True, seen, advice, is_warning=True)
     return Finding("DAGSTER_HOME", True, str(folder))
+
+
+def _alerts(notifier: Notifier) -> Finding:
+    """Sends nothing."""
+    unknown = list(notifier.unknown())
+    if unknown:
+        advice = "Look up how its channel is written: https://appriseit.com/services"
+        return Finding("PIPEBOARD_ALERT_URLS", False, f"apprise does not know {', '.join(unknown)}", advice)
+    return Finding("PIPEBOARD_ALERT_URLS", True, f"{len(notifier.channels)} to send to")
+
+
+def _pushgateway(address: str) -> Finding:
+    try:
+        parts = urlsplit(address if "://" in address else f"//{address}")
+        is_address = bool(parts.hostname and parts.port)
+    except ValueError:  # a port that is no number
+        is_address = False
+    if not is_address:
+        return Finding("PUSHGATEWAY_ADDRESS", False, "not of the form host:port", "Write it as 127.0.0.1:9091.")
+    return Finding("PUSHGATEWAY_ADDRESS", True, "host:port")
 
 
 def _postgres(settings: Settings, told: list[str]) -> Iterator[Finding]:

@@ -1,11 +1,13 @@
 """What a command stands on: servers (given or embedded) and the Dagster instance, opened and closed as one."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import yaml
 from pydantic import SecretStr
 
 from pipeboard_resources.embedded.postgres import postgres_server
@@ -80,6 +82,32 @@ def prepare_dagster_home(folder: Path) -> Path:
             f"DAGSTER_HOME: cannot write {folder} ({error.strerror}); make the folder yours or choose another"
         ) from error
     return folder.resolve()
+
+
+def lacking_settings(folder: Path) -> list[str]:
+    """Dotted names that today's dagster.yaml has and the one in `folder` has not, where an older release wrote it.
+
+    Other values are a choice, and so are other places for history and captured output. Raises SettingError.
+    """
+    try:
+        found = yaml.safe_load((folder / "dagster.yaml").read_text(encoding="utf-8")) or {}
+        if not isinstance(found, dict):
+            raise yaml.YAMLError("no mapping")
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingError(
+            f"DAGSTER_HOME: {folder / 'dagster.yaml'} cannot be read as YAML; mend or delete it"
+        ) from error
+    chosen = {"storage", "compute_logs"} & found.keys()
+    wanted = yaml.safe_load(DAGSTER_YAML)
+    return list(_lacking(found, {name: value for name, value in wanted.items() if name not in chosen}))
+
+
+def _lacking(found: Mapping[str, Any], wanted: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    for name, value in wanted.items():
+        if name not in found:
+            yield f"{path}{name}"
+        elif isinstance(value, dict) and isinstance(found[name], dict):
+            yield from _lacking(found[name], value, f"{path}{name}.")
 
 
 @contextmanager

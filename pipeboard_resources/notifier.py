@@ -5,17 +5,34 @@ A channel is known by a fingerprint of its URL, which holds passwords and must a
 
 import hashlib
 import logging
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
+if TYPE_CHECKING:
+    from apprise import Apprise
+
 logger = logging.getLogger(__name__)
 
-# Its messages quote URLs, and so passwords. To see why a channel fails: .venv/bin/apprise -vv -b test '<URL>'
-logging.getLogger("apprise").disabled = True
+# They quote URLs, and so passwords. To see why a channel fails: .venv/bin/apprise -vv -b test '<URL>'
+_TALKATIVE = ("apprise", "urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry")
+_is_secret: ContextVar[bool] = ContextVar("is_secret", default=False)
+
+
+def _is_not_of_a_channel(_record: logging.LogRecord) -> bool:
+    return not _is_secret.get()
+
+
+# Filters, because Dagster configures logging again, which enables every logger that somebody disabled.
+for _name in _TALKATIVE:
+    logging.getLogger(_name).addFilter(_is_not_of_a_channel)
 
 
 class Tone(StrEnum):
@@ -46,24 +63,23 @@ class Notifier:
         """Fingerprints, in the order of the setting."""
         return tuple(self._urls)
 
+    def unknown(self) -> Iterator[str]:
+        """What apprise cannot use, by number and scheme: "number 2 (slak://)"."""
+        for channel, url in self._urls.items():
+            if _place(url) is None:
+                scheme = re.match(r"[a-z]{1,20}://", url.get_secret_value(), re.IGNORECASE)
+                yield f"number {self._number(channel)} ({scheme[0] if scheme else 'without a scheme'})"
+
     def send(self, channel: str, message: Message) -> bool:
         """Deliver once; False when that failed. Raises KeyError for a channel that the setting no longer has."""
-        import apprise  # 0.2 s and a hundred plugins, for which only who sends need wait
-
-        place = apprise.Apprise()
-        with warnings.catch_warnings():
-            # It looks for imghdr, which Python 3.13 no longer has; there it brings its own.
-            warnings.filterwarnings("ignore", "'imghdr' is deprecated", DeprecationWarning)
-            is_known = place.add(self._urls[channel].get_secret_value())
-        if not is_known:
+        place = _place(self._urls[channel])
+        if place is None:
             logger.warning("PIPEBOARD_ALERT_URLS number %d is no URL that apprise knows", self._number(channel))
             return False
-        is_delivered = place.notify(
-            title=message.title,
-            body=message.body,
-            notify_type=apprise.NotifyType(message.tone.value),
-            body_format=apprise.NotifyFormat.TEXT,
-        )
+        with _unlogged():
+            is_delivered = place.notify(
+                title=message.title, body=message.body, notify_type=message.tone.value, body_format="text"
+            )
         if not is_delivered:
             logger.warning("an alert was not delivered, PIPEBOARD_ALERT_URLS number %d", self._number(channel))
         return bool(is_delivered)
@@ -74,3 +90,23 @@ class Notifier:
 
 def _fingerprint(url: SecretStr) -> str:
     return hashlib.blake2s(url.get_secret_value().encode(), digest_size=6).hexdigest()
+
+
+def _place(url: SecretStr) -> "Apprise | None":
+    """Where messages to `url` go; None where apprise does not know such a URL."""
+    import apprise  # 0.2 s and a hundred plugins, for which only who sends need wait
+
+    place = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))  # in this thread, where nothing is logged
+    with warnings.catch_warnings(), _unlogged():
+        # It looks for imghdr, which Python 3.13 no longer has; there it brings its own.
+        warnings.filterwarnings("ignore", "'imghdr' is deprecated", DeprecationWarning)
+        return place if place.add(url.get_secret_value()) else None
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    token = _is_secret.set(True)
+    try:
+        yield
+    finally:
+        _is_secret.reset(token)

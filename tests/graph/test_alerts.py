@@ -1,5 +1,6 @@
 """Alerts as people get them: by a real webhook and real mail, once a trouble, grouped by run, in the end delivered."""
 
+import logging.config
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -88,6 +89,24 @@ def test_a_url_that_apprise_does_not_know_is_named_by_its_number_only(
     assert memory.deliver(notifier, now=NOW) == (0, 1, 0)
     assert "PIPEBOARD_ALERT_URLS number 1 is no URL" in caplog.text
     assert "hunter2" not in caplog.text + memory.model_dump_json()
+    assert list(notifier.unknown()) == ["number 1 (nonsense://)"]
+    assert list(Notifier([SecretStr("hunter2")]).unknown()) == ["number 1 (without a scheme)"]
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_no_secret_of_a_channel_reaches_a_log_at_any_level(
+    webhook: Webhook, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    # As Dagster does when it configures its loggers: whatever was disabled is enabled again.
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "incremental": False})
+    webhook.status = status
+    refused = "json://127.0.0.1:1/hunter2"
+    notifier = Notifier([SecretStr(f"{webhook.url}hunter2"), SecretStr(refused), SecretStr("nonsense://hunter2@x")])
+    with caplog.at_level(logging.DEBUG):
+        sent = [notifier.send(channel, message_about("run 1", [trouble()], link=None)) for channel in notifier.channels]
+        logging.getLogger("urllib3.connectionpool").warning("of somebody else")
+    assert sent == [status == 200, False, False]
+    assert "hunter2" not in caplog.text and "of somebody else" in caplog.text
 
 
 class Watch:
