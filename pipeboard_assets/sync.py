@@ -152,7 +152,7 @@ class EntitySync:
             load,
             frames=partial(self._batches_by_time, framer, windows),
             watermarks=self._watermarks if self.window.moves_watermark else None,
-            resume_key=self._resume_key(windows),
+            resume_key=None if self._must_see_all_at_once() else self._resume_key(windows),
             facts=self.facts,
         )
 
@@ -246,6 +246,10 @@ class EntitySync:
             return watermark - self.policy.overlap, self.window.upper
         was_read_whole = self.entity.name in read_whole(self.warehouse)
         return None if was_read_whole else self.window.lower, self.window.upper
+
+    def _must_see_all_at_once(self) -> bool:
+        """Rows staged before an interruption may be of records that are gone by now, which only a new sweep can tell."""
+        return self.window.mode is Mode.FULL and self.entity.name in read_whole(self.warehouse)
 
     def _resume_key(self, windows: Mapping[str, Bounds]) -> str:
         """Same question, same key. Rows staged before the last full sync may be of records that it found gone."""
