@@ -16,6 +16,7 @@ from pipeboard_assets.deal_history import DEAL_CHANGE
 from pipeboard_assets.failures import as_dagster_failure
 from pipeboard_assets.frames import base_attributes
 from pipeboard_assets.label_views import label_views, read_dictionary
+from pipeboard_assets.logs import doing
 from pipeboard_assets.main_bi import MAIN_BI
 from pipeboard_assets.marts import MARTS
 from pipeboard_assets.old_names import lineage, mart_views, old_views
@@ -91,6 +92,7 @@ def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
         required_resource_keys={"warehouse"},
     )
     def bi_views(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+        doing(run_id=context.run.run_id, asset=STEP)
         warehouse: Warehouse = context.resources.warehouse
         failed: list[WarehouseError] = []
         with as_dagster_failure():

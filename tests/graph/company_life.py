@@ -88,7 +88,7 @@ class World:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute("DROP SCHEMA IF EXISTS pipedrive CASCADE")
             tables = connection.execute(
-                "SELECT tablename FROM pg_tables WHERE schemaname = 'pipeboard' AND tablename <> 'alembic_version'"
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'pipeboard' AND tablename <> 'schema_version'"
             ).fetchall()
             for (name,) in tables:
                 drop = "DROP TABLE {}" if name.startswith("stage_") else "TRUNCATE {}"

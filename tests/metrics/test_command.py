@@ -50,10 +50,11 @@ def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, st
     assert done.returncode == 0, done.stdout + done.stderr
     outcome = json.loads(done.stdout)
     assert found.total("pipeboard_api_tokens_total") == outcome["tokens"] > 0
-    assert found.total("pipeboard_loads_total", status="success") == 2
+    assert found.total("pipeboard_loads_total", status="success", asset="users") == 1
+    assert found.total("pipeboard_loads_total", status="success", asset="pipelines") == 1
 
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     published = [line for line in lines if line["event"].startswith("load published")]
-    assert [line["asset"] for line in published] == ["pipelines", "users"]
+    assert [line["asset"] for line in published] == ["pipelines", "users", "bi_views"]
     assert {line["run_id"] for line in published} == {outcome["run_id"]}
     assert environment["PIPEDRIVE_API_KEY"] not in done.stderr
