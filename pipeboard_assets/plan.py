@@ -38,7 +38,8 @@ def plan(settings: Settings, request: SyncRequest, *, as_json: bool) -> int:
         open_pipedrive(ready, redis) as client,
     ):
         asked = replace(request, without_history=without_history(warehouse, request))
-        ddl = [statement for table in _tables(client, warehouse, asked) for statement in warehouse.ddl(table)]
+        wanted = (statement for table in _tables(client, warehouse, asked) for statement in warehouse.ddl(table))
+        ddl = list(dict.fromkeys(wanted))  # every table asks for its schema
         forecasts = list(_forecasts(ready, client, warehouse, asked))
         left, reserve = client.plan.tokens_left, client.plan.tokens_reserved
     total = sum((each.cost for each in forecasts if each.cost is not None), start=_sight_cost(forecasts))

@@ -8,7 +8,7 @@ from pipeboard_io import Warehouse
 from pipeboard_io.errors import MassDeleteError
 
 _LAST_USER = """
-SELECT facts ->> 'key_user' AS id FROM pipeboard.load
+SELECT facts ->> 'key_user' AS id, coalesce((facts ->> 'key_is_admin')::boolean, false) AS is_admin FROM pipeboard.load
 WHERE entity = %s AND mode = 'full' AND status = 'success' AND facts ? 'key_user' ORDER BY finished_at DESC LIMIT 1
 """
 _EXISTS = "SELECT to_regclass(%s) IS NOT NULL AS exists"
@@ -37,8 +37,8 @@ class KeyUser:
 def require_same_sight(warehouse: Warehouse, entity: str, user: KeyUser, owners_seen: Collection[int]) -> None:
     """Refuse to take for gone what the key may just not see. `owners_seen`: owners of the records that a sweep met.
 
-    Raises MassDeleteError where the user is no global admin, and is not the one of the last full sync or has lost sight of
-    every record of an owner.
+    Raises MassDeleteError where the user is no global admin, and is not the one of the last full sync, was an admin then,
+    or has lost sight of every record of an owner.
     """
     if user.is_admin or not warehouse.query(_EXISTS, [f"pipedrive.{entity}"])[0]["exists"]:
         return
@@ -47,6 +47,8 @@ def require_same_sight(warehouse: Warehouse, entity: str, user: KeyUser, owners_
     last = warehouse.query(_LAST_USER, [entity])
     if last and last[0]["id"] != str(user.id):
         raise _refusal(entity, f"the key is another user's ({user.id}, before {last[0]['id']})", living, stored)
+    if last and last[0]["is_admin"]:
+        raise _refusal(entity, f"user {user.id} was a global admin at the last full sync", living, stored)
     lost = [row for row in stored if row["owner_id"] not in owners_seen]
     if lost:
         owners = ", ".join(str(row["owner_id"]) for row in lost[:_SHOWN])
@@ -56,7 +58,7 @@ def require_same_sight(warehouse: Warehouse, entity: str, user: KeyUser, owners_
 def _refusal(entity: str, seen: str, living: int, groups: list[dict[str, Any]]) -> MassDeleteError:
     count, ids = sum(row["rows"] for row in groups), [str(row["one"]) for row in groups[:_SHOWN]]
     return MassDeleteError(
-        f"reconciling {entity}: {seen}, and it is no global admin's, so {count} of {living} rows may be hidden and not "
+        f"reconciling {entity}: {seen}, and the key is no global admin's now, so {count} of {living} rows may be hidden and not "
         f"gone, among them {', '.join(ids)}: nothing was changed. Use a global admin's key; if they are really gone, run "
         "with --full --allow-mass-delete",
         count=count,

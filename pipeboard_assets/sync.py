@@ -163,7 +163,7 @@ class EntitySync:
         if self.window.mode is Mode.HISTORY:
             facts |= {"month": f"{self.window.begin:%Y-%m}", "completes_history": self.window.lower is None}
         if self._user is not None:
-            facts |= {"key_user": self._user.id, "summary": self._summary}
+            facts |= {"key_user": self._user.id, "key_is_admin": self._user.is_admin, "summary": self._summary}
         return facts
 
     def _custom_fields(self, *, bypass_cache: bool = False) -> CustomFields:
@@ -211,8 +211,8 @@ class EntitySync:
         seen in neither, it would count as gone."""
         for endpoint in self.entity.lists[:-1]:
             newest = self._bookmark.newest.get(endpoint.name)
-            if newest is not None:
-                yield from self._read(framer, endpoint, (newest - _MOVES_SHOW_WITHIN, None), f"{endpoint.name} again")
+            since = None if newest is None else newest - _MOVES_SHOW_WITHIN  # it was empty, or holds nobody with a time
+            yield from self._read(framer, endpoint, (since, None), f"{endpoint.name} again")
 
     def _read(self, framer: Framer, endpoint: Endpoint, bounds: Bounds, name: str) -> Iterator[Batch]:
         lower, upper = bounds
@@ -275,8 +275,12 @@ class EntitySync:
         return Reconcile(max_share_percent=self.policy.max_delete_percent, force=self.policy.allow_mass_delete)
 
     def _watermarks(self) -> Mapping[str, datetime]:
-        """Greatest `update_time` seen, per list; a window that starts after the stored watermark would leave a gap."""
-        return {name: newest for name, newest in self._bookmark.newest.items() if not self._leaves_gap(name)}
+        """Greatest `update_time` seen, per list; a window that starts after the stored watermark would leave a gap.
+
+        Never later than now: one record from the future would hide every change until then.
+        """
+        now = datetime.now(UTC)
+        return {name: min(newest, now) for name, newest in self._bookmark.newest.items() if not self._leaves_gap(name)}
 
     def _leaves_gap(self, name: str) -> bool:
         stored = self.warehouse.watermark(name)

@@ -211,7 +211,8 @@ class Settings(BaseSettings):
         ge=0,
         le=100,
         alias="PIPEBOARD_MAX_DELETE_PERCENT",
-        description="Largest share of a table that one reconciliation may mark deleted without --allow-mass-delete.",
+        description="Largest share of a table that one reconciliation may mark deleted without --allow-mass-delete; five "
+        "rows it may always.",
     )
     fresh_warn_hours: float = Field(
         4,

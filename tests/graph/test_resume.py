@@ -101,3 +101,33 @@ def test_a_deal_that_is_taken_up_again_during_a_full_sync_is_not_gone(paged: Acc
     assert (outcome.deleted, outcome.restored) == (0, 0) and outcome.updated >= 1
     paged.server.before_page = None
     assert_equals_truth(paged, "deals")
+
+
+def test_a_full_sync_that_was_interrupted_marks_what_went_meanwhile(paged: Account) -> None:
+    assert_green(paged.sync(assets=("persons",)))
+    paged.server.faults.add("status_403", "/api/v2/persons", nth=5, times=None)
+    assert paged.sync(assets=("persons",), full=True)["persons"].status is Status.FAILED
+    paged.server.faults.clear()
+    for number in paged.company.ids("persons")[:3]:
+        paged.company.delete("persons", number)
+    assert paged.sync(assets=("persons",), full=True)["persons"].deleted == 3
+    assert_equals_truth(paged, "persons")
+
+
+def test_a_deal_that_is_taken_up_again_into_an_empty_list_is_not_gone(paged: Account) -> None:
+    for record in paged.company.truth("deals"):
+        if not record["is_archived"]:
+            paged.company.archive(record["id"])
+    for record in paged.company.deleted("deals"):
+        paged.company.remove("deals", record["id"])
+    assert_green(paged.sync(assets=("deals",)))
+    (last, *_) = paged.company.ids("deals")
+
+    def unarchive(company: Company, endpoint: str, _page: int) -> None:
+        if endpoint == "deals/archived" and company.get("deals", last)["is_archived"]:
+            company.unarchive(last)
+
+    paged.server.before_page = unarchive
+    assert paged.sync(assets=("deals",), full=True)["deals"].deleted == 0
+    paged.server.before_page = None
+    assert_equals_truth(paged, "deals")

@@ -22,6 +22,14 @@ def with_key(account: Account, key: str) -> None:
     account.settings = account.settings.model_copy(update={"pipedrive_api_key": SecretStr(key)})
 
 
+@pytest.fixture
+def lesser(fresh_account: Account) -> Account:
+    """Synced with the key of a user who never was an admin."""
+    with_key(fresh_account, fresh_account.server.restricted_key)
+    assert_green(fresh_account.sync(assets=SELECTED))
+    return fresh_account
+
+
 def test_a_full_sync_with_a_lesser_users_key_marks_nothing_deleted(synced: Account) -> None:
     before = synced.rows("pipedrive.organizations").keys()
     with_key(synced, synced.server.restricted_key)
@@ -37,20 +45,28 @@ def test_who_knows_that_they_are_gone_may_say_so(synced: Account) -> None:
     assert outcome.status is Status.SUCCESS and outcome.deleted > 0
 
 
-def test_an_admins_key_may_be_anybodys(synced: Account) -> None:
-    owners = {row["owner_id"] for row in synced.rows("pipedrive.organizations").values()}
-    require_same_sight(synced.warehouse, "organizations", KeyUser(99, is_admin=True), owners_seen=())
-    last = synced.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'organizations'")[0]["facts"]
+def test_an_admins_key_may_be_anybodys(lesser: Account) -> None:
+    owners = {row["owner_id"] for row in lesser.rows("pipedrive.organizations").values()}
+    require_same_sight(lesser.warehouse, "organizations", KeyUser(99, is_admin=True), owners_seen=())
+    last = lesser.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'organizations'")[0]["facts"]
     same = KeyUser(last["key_user"], is_admin=False)
-    require_same_sight(synced.warehouse, "organizations", same, owners_seen=owners)
+    require_same_sight(lesser.warehouse, "organizations", same, owners_seen=owners)
 
 
-def test_an_owner_of_whom_nothing_is_met_any_more_is_named(synced: Account) -> None:
-    rows = synced.rows("pipedrive.organizations")
+def test_an_owner_of_whom_nothing_is_met_any_more_is_named(lesser: Account) -> None:
+    rows = lesser.rows("pipedrive.organizations")
     owners = {row["owner_id"] for row in rows.values()}
     lost = max(owners)
-    last = synced.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'organizations'")[0]["facts"]
+    last = lesser.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'organizations'")[0]["facts"]
     same = KeyUser(last["key_user"], is_admin=False)
     with pytest.raises(MassDeleteError, match=str(lost)) as refused:
-        require_same_sight(synced.warehouse, "organizations", same, owners_seen=owners - {lost})
+        require_same_sight(lesser.warehouse, "organizations", same, owners_seen=owners - {lost})
     assert refused.value.count == sum(row["owner_id"] == lost for row in rows.values())
+
+
+def test_an_admin_who_is_none_any_more_is_noticed(synced: Account) -> None:
+    owners = {row["owner_id"] for row in synced.rows("pipedrive.organizations").values()}
+    last = synced.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'organizations'")[0]["facts"]
+    assert last["key_is_admin"] is True
+    with pytest.raises(MassDeleteError, match="was a global admin"):
+        require_same_sight(synced.warehouse, "organizations", KeyUser(last["key_user"], is_admin=False), owners)

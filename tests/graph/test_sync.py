@@ -1,5 +1,6 @@
 """Syncs after the first: what changed is read, what did not is not written, what is gone is marked, errors publish nothing."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -158,3 +159,12 @@ def test_an_account_without_a_summary_of_deals_is_synced_all_the_same(fresh_acco
     assert_green(fresh_account.sync(assets=("deals",)))
     facts = fresh_account.warehouse.query("SELECT facts FROM pipeboard.load WHERE entity = 'deals'")[0]["facts"]
     assert facts["summary"] is None
+
+
+def test_a_record_from_the_future_hides_no_later_change(synced: Account) -> None:
+    first, second = synced.company.ids("deals")[:2]
+    synced.company.update("deals", first, {"title": "from the future"}, at=datetime(2099, 1, 1, tzinfo=UTC))
+    assert_green(synced.sync(assets=("deals",)))
+    synced.company.update("deals", second, {"title": "today"}, at=datetime.now(UTC))
+    assert_green(synced.sync(assets=("deals",)))
+    assert_equals_truth(synced, "deals")
