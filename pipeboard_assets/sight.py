@@ -2,10 +2,18 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pipeboard_io import Warehouse
-from pipeboard_io.errors import MassDeleteError
+from pipeboard_io.errors import LoadError, MassDeleteError
+
+if TYPE_CHECKING:  # it loads httpx and redis, which the graph does not need before it runs
+    from pipeboard_resources.pipedrive.client import PipedriveClient
+
+_LAST_COMPANY = """
+SELECT facts ->> 'account' AS account, (facts ->> 'company')::bigint AS company FROM pipeboard.load
+WHERE status = 'success' AND facts ->> 'company' IS NOT NULL ORDER BY id DESC LIMIT 1
+"""
 
 _LAST_USER = """
 SELECT facts ->> 'key_user' AS id, coalesce((facts ->> 'key_is_admin')::boolean, false) AS is_admin FROM pipeboard.load
@@ -17,6 +25,27 @@ SELECT owner_id, count(*) AS rows, min(id) AS one FROM pipedrive.{table}
 WHERE deleted_at IS NULL AND owner_id IS NOT NULL GROUP BY owner_id ORDER BY rows DESC
 """
 _SHOWN = 10
+
+
+class AnotherCompanyError(LoadError):
+    """The key is of another company than the rows that are stored: together they would be nobody's."""
+
+
+def company_of(warehouse: Warehouse, client: "PipedriveClient") -> int | None:
+    """The company that the key belongs to: the stored one while key and address are the same, else Pipedrive is asked.
+
+    Raises AnotherCompanyError, and the tree of errors.py.
+    """
+    last = warehouse.query(_LAST_COMPANY)
+    if last and last[0]["account"] == client.account:
+        return int(last[0]["company"])
+    found = client.current_user().get("company_id")
+    if last and found is not None and found != last[0]["company"]:
+        raise AnotherCompanyError(
+            f"the key belongs to company {found}, and the tables hold company {last[0]['company']}: nothing was changed. "
+            "Use that company's key, or another DATABASE_URL for this one"
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pipeboard_assets.covered import read_whole
 from pipeboard_assets.custom_fields import CustomFields, parse_fields, place
 from pipeboard_assets.deal_summary import read_summary
 from pipeboard_assets.frames import Framer, reserved_names
-from pipeboard_assets.sight import KeyUser, require_same_sight
+from pipeboard_assets.sight import KeyUser, company_of, require_same_sight
 from pipeboard_io import Batch, Load, Reconcile, Warehouse
 from pipeboard_resources.pipedrive.endpoint import Endpoint
 from pipeboard_resources.pipedrive.errors import TokenBudgetSpent
@@ -131,11 +131,13 @@ class EntitySync:
     page_read: Callable[[str, int], None] | None = None
     _bookmark: _Bookmark = field(default_factory=_Bookmark)
     _ghosts: set[str] = field(default_factory=set)
+    _company: int | None = None
     _user: KeyUser | None = None
     _summary: Mapping[str, Any] | None = None
 
     def load(self) -> Load:
         """Describe the load. Reads the field metadata now, the records when the frames are drained."""
+        self._company = company_of(self.warehouse, self.client)
         framer = Framer(self.entity, self._custom_fields(), now=datetime.now(UTC).replace(microsecond=0))
         load = Load(
             table=framer.table,
@@ -144,6 +146,7 @@ class EntitySync:
             mode=self.window.mode.value,
             run_id=self.run_id,
             stops=(TokenBudgetSpent,),
+            facts=self.facts,
         )
         if not self.entity.is_incremental or self.window.mode is Mode.REJECTED:
             return load
@@ -153,13 +156,16 @@ class EntitySync:
             frames=partial(self._batches_by_time, framer, windows),
             watermarks=self._watermarks if self.window.moves_watermark else None,
             resume_key=None if self._must_see_all_at_once() else self._resume_key(windows),
-            facts=self.facts,
         )
 
     def facts(self) -> Mapping[str, object]:
-        """What the ledger remembers: the tokens left today; which month of the history this was; of a sweep, whose key saw
+        """What the ledger remembers: whose data it is; the tokens left today; which month of the history this was; of a sweep, whose key saw
         all of it and what Pipedrive itself counts."""
-        facts: dict[str, object] = {"tokens_left": self.client.tokens_left}
+        facts: dict[str, object] = {
+            "account": self.client.account,
+            "company": self._company,
+            "tokens_left": self.client.tokens_left,
+        }
         if self.window.mode is Mode.HISTORY:
             facts |= {"month": f"{self.window.begin:%Y-%m}", "completes_history": self.window.lower is None}
         if self._user is not None:

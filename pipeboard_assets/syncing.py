@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import click
+from sqlalchemy.exc import DBAPIError
 
 from pipeboard_assets.console import progress_display, say, show_outcomes
 from pipeboard_assets.definitions import build_defs
@@ -21,6 +22,7 @@ from pipeboard_assets.request import ASSETS, SyncRequest
 from pipeboard_assets.resources import open_warehouse
 from pipeboard_assets.runner import INTERRUPTED, run_sync
 from pipeboard_io import Warehouse
+from pipeboard_io.errors import DatabaseUnavailableError
 from pipeboard_resources.settings import PIPEDRIVE_KEY_MISSING, MissingSettingError, Settings
 
 EXIT_CODES = {Status.SUCCESS: 0, Status.FAILED: 1, Status.SKIPPED: 1, Status.STOPPED: 75}
@@ -31,7 +33,12 @@ def sync(settings: Settings, request: SyncRequest, *, as_json: bool) -> int:
     if settings.pipedrive_api_key is None:
         raise MissingSettingError(PIPEDRIVE_KEY_MISSING)
     with servers(settings, say) as ready:
-        outcome = perform(ready, request)
+        try:
+            outcome = perform(ready, request)
+        except DBAPIError:  # of Dagster's storage, whose text is SQL with its parameters
+            raise DatabaseUnavailableError(
+                "PostgreSQL went away while the run was being recorded. Nothing is half done; run it again"
+            ) from None
     if as_json:
         click.echo(json.dumps(outcome.as_json(), ensure_ascii=False))
     else:

@@ -1,11 +1,14 @@
 """Rows that a lesser key does not see are not taken for gone."""
 
+from collections.abc import Callable
+
 import pytest
 from pydantic import SecretStr
 
 from pipeboard_assets.outcome import Status
 from pipeboard_assets.sight import KeyUser, require_same_sight
 from pipeboard_io.errors import MassDeleteError
+from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import Account
 from tests.graph.test_sync import assert_green
 
@@ -70,3 +73,25 @@ def test_an_admin_who_is_none_any_more_is_noticed(synced: Account) -> None:
     assert last["key_is_admin"] is True
     with pytest.raises(MassDeleteError, match="was a global admin"):
         require_same_sight(synced.warehouse, "organizations", KeyUser(last["key_user"], is_admin=False), owners)
+
+
+def test_a_key_of_another_company_is_refused_by_every_kind_of_sync(
+    synced: Account, standin_factory: Callable[..., Server]
+) -> None:
+    other = standin_factory(deals=10)
+    other.company.company_id += 1
+    before = synced.rows("pipedrive.organizations")
+    synced.settings = synced.settings.model_copy(
+        update={"pipedrive_base_url": other.url, "pipedrive_api_key": SecretStr(other.api_key)}
+    )
+    for request in ({}, {"full": True}):
+        outcomes = synced.sync(assets=("users", "organizations"), **request)
+        assert outcomes["users"].status is Status.FAILED
+        assert "the tables hold company 4242424" in str(outcomes["users"].error)
+    assert synced.sync(assets=SELECTED)["organizations"].status is Status.FAILED
+    assert synced.rows("pipedrive.organizations") == before
+
+
+def test_a_new_key_of_the_same_company_goes_on(synced: Account) -> None:
+    with_key(synced, synced.server.restricted_key)
+    assert_green(synced.sync(assets=SELECTED))

@@ -49,7 +49,9 @@ def client(standin: Server) -> Iterator[PipedriveClient]:
 
 @pytest.fixture(scope="module")
 def warehouse(database_url: str) -> Warehouse:
-    return Warehouse(database_url)
+    made = Warehouse(database_url)
+    made.migrate()
+    return made
 
 
 def sync(entity: Entity, client: PipedriveClient, warehouse: Warehouse) -> LoadReport:
