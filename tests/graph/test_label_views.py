@@ -1,19 +1,39 @@
-"""The views bi.<entity>: what Pipedrive shows, under the names it shows, and what people build on them stays."""
+"""The views of the tables: the names that Pipedrive shows, those of earlier dashboards, and what people build on them stays."""
 
+from copy import copy
 from typing import Any
 
 import psycopg
 import pytest
 
 from pipeboard_assets.catalog import CATALOG, by_name
-from pipeboard_assets.label_views import LabelledField, label_view, label_views, read_dictionary
+from pipeboard_assets.label_views import Dictionary, LabelledField, label_view, label_views, read_dictionary
+from pipeboard_assets.old_names import old_views
 from pipeboard_assets.outcome import Status
 from pipeboard_io import ViewStatus
 from tests.graph.conftest import Account
 
+# Column names of then, by table; what a run of the earlier program made, without what today's API no longer has.
+OLD_COLUMNS = {
+    "usuarios": "id name email lang locale timezone_name is_admin role_id default_currency active_flag last_login created",
+    "pipelines": "id name order_nr add_time update_time is_deal_probability_enabled is_deleted is_selected",
+    "etapas_funil": "id name pipeline_id order_nr deal_probability is_deal_rot_enabled days_to_rotten pipeline_name",
+    "organizacoes": "id owner_id name label_ids endereco_principal_formatted_address endereco_principal_country owner_name",
+    "pessoas": "id first_name org_id email_contatos_list email_contatos_primary_value email_contatos_primary_label "
+    "telefone_contatos_primary_value endereco_contato_postal_code owner_name org_name",
+    "negocios": "id title creator_user_id status value currency user_id owner_id pipeline_id stage_id person_id org_id "
+    "is_archived origin lost_reason won_time owner_name creator_user_name person_name stage_name pipeline_name",
+    "atividades": "id user_id done type subject due_date deal_id busy_flag created_by_user_id user_name person_name",
+    "atividade_tipos": "id name key_string icon_key color is_custom_flag order_nr",
+    "negocios_etapas_historico": "deal_id stage_id change_time user_id",
+    "main_bi": "deal_id title user_id label_ids contact_name activity_count value_per_day",
+    "old_columns": "old_table old_column column_today field",
+}
+
 
 @pytest.fixture(scope="module")
 def synced(account: Account) -> Account:
+    account.settings = account.settings.model_copy(update={"old_names_schema": "antigo"})
     assert {outcome.status for outcome in account.sync().values()} == {Status.SUCCESS}
     return account
 
@@ -59,12 +79,12 @@ def test_a_rename_reaches_the_view_by_itself_and_a_view_on_it_stays(synced: Acco
     deal = company.ids("deals")[0]
     company.advance(3600)
     company.update("deals", deal, {"custom_fields": {field.code: "sim"}})
-    synced.sync()
+    synced.sync(assets=("deals",))
     execute(synced, 'CREATE VIEW public.mine AS SELECT id, "Diz ""oi"" 100%" AS answer FROM bi.deals')
     company.rename_field("deals", field.code, "Resposta ção")
     company.advance(3600)
     company.add_field("deals", "resposta ÇÃO", "monetary")
-    assert {outcome.status for outcome in synced.sync().values()} == {Status.SUCCESS}
+    assert {outcome.status for outcome in synced.sync(assets=("deals",)).values()} == {Status.SUCCESS}
     row = next(row for row in shown(synced, "deals") if row["id"] == deal)
     assert row["Resposta ção"] == "sim"
     assert {"resposta ÇÃO (2)", "resposta ÇÃO (currency)"} <= row.keys()
@@ -76,15 +96,30 @@ def test_a_view_that_needs_no_change_is_not_touched(synced: Account) -> None:
     assert [report.status for report in reports] == [ViewStatus.UNCHANGED] * len(CATALOG)
 
 
+def test_the_tables_and_columns_of_earlier_dashboards_are_there(synced: Account) -> None:
+    query = synced.warehouse.query
+    for table, columns in OLD_COLUMNS.items():
+        row = query(f"SELECT * FROM antigo.{table} LIMIT 1")[0]
+        assert set(columns.split()) <= row.keys(), table
+    (mapped,) = query(
+        """SELECT * FROM antigo.old_columns WHERE column_today LIKE 'deals.%%' AND old_column LIKE '%%_moeda' ORDER BY 2 LIMIT 1"""
+    )
+    then = query(f'SELECT id, "{mapped["old_column"]}" AS value FROM antigo.negocios ORDER BY id')
+    entity, column = mapped["column_today"].split(".")
+    assert then == query(f"SELECT id, {column} AS value FROM pipedrive.{entity} WHERE deleted_at IS NULL ORDER BY id")
+
+
 def test_a_view_of_the_users_own_in_the_place_of_ours_fails_the_sync_and_keeps_none_of_the_others(
-    fresh_account: Account,
+    synced: Account,
 ) -> None:
-    execute(fresh_account, "CREATE SCHEMA bi; CREATE VIEW bi.users AS SELECT 1 AS mine")
-    outcomes = fresh_account.sync()
-    assert outcomes["bi_views"].status is Status.FAILED
-    assert "bi.users exists" in (outcomes["bi_views"].error or "")
-    assert {outcome.status for name, outcome in outcomes.items() if name != "bi_views"} == {Status.SUCCESS}
-    assert fresh_account.warehouse.query("SELECT count(*) > 0 AS found FROM bi.activities") == [{"found": True}]
+    execute(synced, "CREATE SCHEMA taken; CREATE VIEW taken.usuarios AS SELECT 1 AS mine")
+    other = copy(synced)
+    other.settings = synced.settings.model_copy(update={"old_names_schema": "taken"})
+    outcomes = other.sync(assets=("pipelines",))
+    assert (outcomes["pipelines"].status, outcomes["bi_views"].status) == (Status.SUCCESS, Status.FAILED)
+    assert "taken.usuarios exists" in (outcomes["bi_views"].error or "")
+    assert synced.warehouse.query("SELECT * FROM taken.usuarios") == [{"mine": 1}]
+    assert synced.warehouse.query("SELECT count(*) > 0 AS found FROM taken.main_bi") == [{"found": True}]
 
 
 def test_views_wait_for_the_tables_that_they_need(fresh_account: Account) -> None:
@@ -131,3 +166,24 @@ def test_parts_of_a_field_are_told_apart() -> None:
         "f4_until": "x" * 55 + " (until)",
         "f5": "Valor (2)",
     }
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        (("Origem do lead?", "varchar", ("",)), ["origem_do_lead_text"]),
+        (("Comissão (%)", "double", ("",)), ["comissão_value"]),
+        (("Extra", "monetary", ("", "_currency")), ["extra_valor", "extra_moeda"]),
+        (("Canal", "enum", ("", "_id")), ["canal_label"]),
+        (("Vendedor", "user", ("_id",)), ["vendedor_user_id"]),
+        (("!", "time", ("", "_timezone")), ["k_time"]),
+        (("Outro", "a type of next year", ("",)), []),
+    ],
+)
+def test_a_custom_column_is_called_as_then(field: tuple[str, str, tuple[str, ...]], expected: list[str]) -> None:
+    label, kind, suffixes = field
+    known = LabelledField("k", label, kind, tuple((suffix, f"cf_k{suffix}") for suffix in suffixes))
+    columns: dict[str, Any] = {name: {"id"} for name in ("users", "pipelines", "stages", "organizations", "persons")}
+    dictionary = Dictionary({**columns, "deals": {column for _, column in known.columns}}, {"deals": [known]})
+    (view,) = (view for view in old_views("antigo", dictionary) if view.name == "negocios")
+    assert [column.name for column in view.columns if column.key.startswith("k")] == expected

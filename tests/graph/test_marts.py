@@ -1,19 +1,37 @@
-"""The marts: what they say follows from the tables, and what deals said before is kept without asking Pipedrive for it."""
+"""What dashboards read: marts that follow from the tables, what deals said before, and the role that reads and no more."""
 
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pytest
 
 from pipeboard_assets.calendar import Habits, calendar_load, days
+from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.marts import MARTS, parse_mart
+from pipeboard_resources.settings import PROJECT_ROOT
 from tests.graph.conftest import Account
+
+Reader = psycopg.Connection[Any]
+READER = (PROJECT_ROOT / "deploy" / "reader.sql").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def synced(account: Account) -> Account:
+def owner(database_url: str) -> Iterator[Reader]:
+    """Connected as the role that owns the tables; deploy/reader.sql ran while there were none yet."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(READER)
+        yield connection
+        # Roles belong to the whole server, which other modules use too.
+        connection.execute("DROP OWNED BY pipeboard_reader; DROP ROLE pipeboard_reader")
+
+
+@pytest.fixture(scope="module")
+def synced(account: Account, owner: Reader) -> Account:
     """Synced, then three syncs that each see one deal in another stage: 1 -> 2 -> 1 -> won."""
     green(account)
     company = account.company
@@ -24,12 +42,24 @@ def synced(account: Account) -> Account:
     for change in ({"stage_id": other["id"]}, {"stage_id": first["stage_id"]}, {"status": "won"}):
         company.advance(7200)
         company.update("deals", number, change)
-        green(account)
+        green(account, assets=("deals", "main_bi") if "status" in change else ("deals",))
     return account
 
 
-def green(account: Account) -> None:
-    assert {outcome.error for outcome in account.sync().values()} == {None}
+@pytest.fixture(scope="module")
+def reader(synced: Account, owner: Reader, database_url: str) -> Iterator[Reader]:
+    """Connected as a reader after the syncs; the script ran a second time."""
+    owner.execute(READER)
+    owner.execute("DROP ROLE IF EXISTS metabase_test; CREATE ROLE metabase_test LOGIN PASSWORD 'x' IN ROLE pipeboard_reader")  # fmt: skip
+    parts = urlsplit(database_url)
+    url = urlunsplit(parts._replace(netloc=f"metabase_test:x@{parts.hostname}:{parts.port}"))
+    with psycopg.connect(url, autocommit=True) as connection:
+        yield connection
+    owner.execute("DROP ROLE metabase_test")
+
+
+def green(account: Account, **request: Any) -> None:
+    assert {outcome.error for outcome in account.sync(**request).values()} == {None}
 
 
 def rows(account: Account, table: str, order: str = "1, 2, 3") -> list[dict[str, Any]]:
@@ -65,9 +95,8 @@ def test_every_deal_has_its_visits_in_order_and_without_gaps(synced: Account) ->
 def test_reading_everything_again_adds_no_history(synced: Account) -> None:
     before = rows(synced, "pipedrive.deal_change")
     assert {row["field"] for row in before} >= {"stage_id", "stage_change_time", "status"}
-    outcomes = synced.sync(full=True)
-    assert ({outcome.error for outcome in outcomes.values()}, len(outcomes)) == ({None}, 9)
-    assert {outcome.error for outcome in synced.sync(first="2026-01", last="2026-11").values()} == {None}
+    green(synced, assets=("deals",), full=True)
+    green(synced, assets=("deals",), first="2026-01", last="2026-11")
     assert rows(synced, "pipedrive.deal_change") == before
 
 
@@ -109,6 +138,27 @@ def test_gaps_are_counted(synced: Account) -> None:
     gap = gaps["open deal without an expected close date"]
     assert gap["of_deals"] == len(is_open)
     assert gap["deals"] == sum(record["expected_close_date"] is None for record in is_open)
+
+
+def test_a_reader_sees_every_table_and_view(reader: Reader) -> None:
+    names = [*(f"{schema}.{entity.name}" for entity in CATALOG for schema in ("pipedrive", "bi")), *map(str, MARTS)]
+    for name in (*names, "bi.main_bi", "bi.calendar", "pipedrive.deal_stage_history"):
+        assert reader.execute(f"SELECT count(*) FROM (SELECT * FROM {name}) AS q").fetchone() != (0,), name
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM pipeboard.load",
+        "DELETE FROM pipedrive.deals",
+        "UPDATE bi.main_bi SET title = ''",
+        "CREATE TABLE bi.mine (id int)",
+        "DROP VIEW bi.funnel",
+    ],
+)
+def test_a_reader_sees_nothing_of_our_state_and_writes_nothing(reader: Reader, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(statement)
 
 
 def test_the_calendar_is_written_once_and_again_when_habits_change(synced: Account) -> None:
