@@ -40,9 +40,11 @@ bench: setup ## Time and memory against the floor
 dashboard: setup ## Write Grafana's dashboard from deploy/grafana/dashboard.py
 	@$(BIN)/python -m deploy.grafana.dashboard
 
-lock: setup ## Write requirements.lock from pyproject.toml (ARGS=--upgrade for newer versions)
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-		--no-strip-extras --no-emit-index-url --no-header --quiet --output-file requirements.lock $(ARGS)
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	--no-emit-index-url --no-header --quiet
+lock: setup ## Write requirements.lock and the image's part of it (ARGS=--upgrade for newer versions)
+	$(COMPILE) --group dev --output-file requirements.lock $(ARGS)
+	$(COMPILE) --group build --constraint requirements.lock --no-annotate --output-file deploy/requirements.lock
 
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \

@@ -237,30 +237,29 @@ def ui(port: int) -> int:
     return interface.serve(settings, port=port)
 
 
+_host = click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 in a container."
+)
+
+
 @main.command()
+@_host
 @click.option(
-    "--port",
-    default=9808,
-    type=click.IntRange(0, 65535),
-    show_default=True,
-    help="Port on 127.0.0.1; 0 takes a free one.",
+    "--port", default=9808, type=click.IntRange(0, 65535), show_default=True, help="Its port; 0 takes a free one."
 )
 @_command
-def metrics(port: int) -> int:
+def metrics(host: str, port: int) -> int:
     """Serve figures for Prometheus, read from the ledger and from Dagster."""
     settings = _read_settings()
     from pipeboard_assets import monitoring
 
-    return monitoring.metrics(settings, port=port)
+    return monitoring.metrics(settings, host=host, port=port)
 
 
 @main.command()
+@_host
 @click.option(
-    "--port",
-    default=8765,
-    type=click.IntRange(0, 65535),
-    show_default=True,
-    help="Port on 127.0.0.1; 0 takes a free one.",
+    "--port", default=8765, type=click.IntRange(0, 65535), show_default=True, help="Its port; 0 takes a free one."
 )
 @click.option(
     "--deals",
@@ -271,8 +270,8 @@ def metrics(port: int) -> int:
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same company.")
 @_command
-def standin(port: int, deals: int, seed: int) -> int:
+def standin(host: str, port: int, deals: int, seed: int) -> int:
     """Run a local Pipedrive with a made-up company, for trying things out."""
     from pipeboard_resources.pipedrive import standin as pretend
 
-    return pretend.run(port=port, deals=deals, seed=seed)
+    return pretend.run(host=host, port=port, deals=deals, seed=seed)

@@ -1,4 +1,4 @@
-"""`pipeboard metrics`: the figures for Prometheus on 127.0.0.1, from the ledger and Dagster's instance."""
+"""`pipeboard metrics`: the figures for Prometheus, from the ledger and Dagster's instance."""
 
 import shutil
 import threading
@@ -35,9 +35,9 @@ from pipeboard_resources.shared_redis import SharedRedis
 _POOLS = 3
 
 
-def metrics(settings: Settings, *, port: int) -> int:
+def metrics(settings: Settings, *, host: str, port: int) -> int:
     """Serve until interrupted. Raises SettingError when the port is taken."""
-    with servers(settings, say) as ready, exporter(ready, port=port) as (address, _):
+    with servers(settings, say) as ready, exporter(ready, host=host, port=port) as (address, _):
         say(f"Metrics: {address}/metrics  (Ctrl-C stops it)")
         try:
             threading.Event().wait()
@@ -47,17 +47,19 @@ def metrics(settings: Settings, *, port: int) -> int:
 
 
 @contextmanager
-def exporter(settings: Settings, *, port: int) -> Iterator[tuple[str, CollectorRegistry]]:
-    """A server on 127.0.0.1 (`port` 0: a free one): its address and what it serves."""
+def exporter(settings: Settings, *, host: str = "127.0.0.1", port: int) -> Iterator[tuple[str, CollectorRegistry]]:
+    """A server on `host` (`port` 0: a free one): its address and what it serves."""
     with dagster_instance(settings) as instance, open_warehouse(settings) as warehouse:
         registry = build_registry(settings, warehouse, instance)
         list(registry.collect())  # the whole ledger is added up now, so that the first scrape is as quick as the next
         try:
-            server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+            server, thread = start_http_server(port, addr=host, registry=registry)
         except OSError as error:
-            raise SettingError(f"port {port} cannot be used ({error.strerror}): pipeboard metrics --port N") from error
+            raise SettingError(
+                f"{host}:{port} cannot be used ({error.strerror}): pipeboard metrics --port N"
+            ) from error
         try:
-            yield f"http://127.0.0.1:{server.server_port}", registry
+            yield f"http://{host}:{server.server_port}", registry
         finally:
             server.shutdown()
             server.server_close()

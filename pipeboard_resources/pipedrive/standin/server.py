@@ -1,4 +1,4 @@
-"""The stand-in behind a loopback socket: an ASGI adapter under uvicorn, in a thread (`serve`) or in front (`run`).
+"""The stand-in behind a socket: an ASGI adapter under uvicorn, in a thread (`serve`) or in front (`run`).
 
 Only what needs a socket lives here: latency, stalls, and connections cut in the middle.
 """
@@ -148,10 +148,10 @@ class _Uvicorn(uvicorn.Server):
 class Server:
     """A served company. Edit `company`, set `faults`, read `requests`; everything may be done while it serves."""
 
-    def __init__(self, standin: StandIn, port: int) -> None:
+    def __init__(self, standin: StandIn, host: str, port: int) -> None:
         self.standin = standin
         self.port = port
-        self.url = f"http://{LOOPBACK}:{port}"
+        self.url = f"http://{host}:{port}"
 
     @property
     def company(self) -> Company:
@@ -224,17 +224,17 @@ class Server:
         self.limits.reset()
 
 
-def _listening_socket(port: int) -> socket.socket:
-    """A bound, listening loopback socket; PortInUseError with a sentence when the port is taken."""
+def _listening_socket(host: str, port: int) -> socket.socket:
+    """A bound, listening socket; PortInUseError with a sentence when the port is taken."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((LOOPBACK, port))
+        listener.bind((host, port))
         listener.listen(256)
     except OSError as error:
         listener.close()
         raise PortInUseError(
-            f"The stand-in could not listen on {LOOPBACK}:{port}: {error.strerror}. Choose another --port, or 0 for any free one."
+            f"The stand-in could not listen on {host}:{port}: {error.strerror}. Choose another --port, or 0 for any free one."
         ) from error
     return listener
 
@@ -260,22 +260,23 @@ def _uvicorn(standin: StandIn) -> _Uvicorn:
 def serve(
     company: Company,
     *,
+    host: str = LOOPBACK,
     port: int = 0,
     api_key: str = DEMO_API_KEY,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Server]:
-    """Serve a company on 127.0.0.1 from a thread until the block ends.
+    """Serve a company from a thread until the block ends.
 
     `clock` gives UNIX seconds to the limits. PortInUseError when the port is taken.
     """
     standin = StandIn(company, api_key=api_key, clock=clock)
-    listener = _listening_socket(port)
+    listener = _listening_socket(host, port)
     server = _uvicorn(standin)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="standin", daemon=True)
     thread.start()
     try:
         server.listening.wait(timeout=10)
-        yield Server(standin, listener.getsockname()[1])
+        yield Server(standin, host, listener.getsockname()[1])
     finally:
         # force_exit: do not wait for stalled answers or idle connections.
         server.should_exit = server.force_exit = True
@@ -290,6 +291,7 @@ def _set_at_end_of_input(stopped: threading.Event) -> None:
 
 def run(
     *,
+    host: str = LOOPBACK,
     port: int = 8090,
     deals: int = 2000,
     seed: object = 7,
@@ -311,7 +313,7 @@ def run(
         threading.Thread(target=_set_at_end_of_input, args=(stopped,), daemon=True).start()
     company = Company.generate(deals=deals, seed=seed, extra_custom_fields=extra_custom_fields, now=now)
     try:
-        with serve(company, port=port, api_key=api_key) as server:
+        with serve(company, host=host, port=port, api_key=api_key) as server:
             server.latency_seconds = latency_seconds
             print(f"Pipedrive stand-in with {deals} deals at {server.url}, API key {server.api_key}", flush=True)
             stopped.wait()
