@@ -1,4 +1,4 @@
-"""What goes into the image, and how its processes tell whether they serve. The image itself: `make test-deploy`."""
+"""What goes into the image, and how its processes tell whether they serve. No image is built here."""
 
 import re
 import socket
