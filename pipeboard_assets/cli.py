@@ -38,7 +38,7 @@ class Refusal(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click declares a class variable and reads the instance
 
     def show(self, file: Any = None) -> None:
-        from pipeboard_assets.console import fail
+        from pipeboard_assets.commands.console import fail
 
         fail(self.message)
 
@@ -159,8 +159,8 @@ def sync(
     allow_mass_delete: bool,
 ) -> int:
     """Bring the tables up to date: what changed since the last sync, or a range of months, or everything."""
-    from pipeboard_assets.outcome import never_ran
-    from pipeboard_assets.request import ASSETS, asked_for
+    from pipeboard_assets.graph.outcome import never_ran
+    from pipeboard_assets.graph.request import ASSETS, asked_for
 
     assets = ASSETS
     with _told_as_json(as_json, lambda sentence: never_ran(assets, sentence)):
@@ -174,7 +174,7 @@ def sync(
             history_start=settings.history_start,
         )
         assets = request.assets
-        from pipeboard_assets import syncing
+        from pipeboard_assets.commands import syncing
 
         return syncing.sync(settings, request, as_json=as_json)
 
@@ -184,12 +184,12 @@ def sync(
 @_command
 def plan(selected: tuple[str, ...], full: bool, first: str | None, last: str | None, as_json: bool) -> int:
     """Tell what a sync would change in the schema and ask of the API. Changes no table."""
-    from pipeboard_assets.request import asked_for
+    from pipeboard_assets.graph.request import asked_for
 
     with _told_as_json(as_json, lambda sentence: {"ddl": [], "requests": None, "tokens": None, "error": sentence}):
         settings = _read_settings()
         request = asked_for(selected, full=full, months=(first, last), history_start=settings.history_start)
-        from pipeboard_assets import plan as planning
+        from pipeboard_assets.commands import plan as planning
 
         return planning.plan(settings, request, as_json=as_json)
 
@@ -201,7 +201,7 @@ def status(as_json: bool) -> int:
     """Rows, watermarks, freshness and rejected records of every table."""
     with _told_as_json(as_json, lambda sentence: {"assets": [], "tokens_left": None, "error": sentence}):
         settings = _read_settings()
-        from pipeboard_assets import reports
+        from pipeboard_assets.commands import reports
 
         return reports.status(settings, as_json=as_json)
 
@@ -211,7 +211,7 @@ def status(as_json: bool) -> int:
 def doctor() -> int:
     """Check every setting and permission, and say how to mend what is wrong."""
     settings = _read_settings()
-    from pipeboard_assets import doctor as examination
+    from pipeboard_assets.commands import doctor as examination
 
     return examination.doctor(settings)
 
@@ -221,7 +221,7 @@ def doctor() -> int:
 def demo() -> int:
     """Sync a made-up company into an embedded PostgreSQL. Needs no account and touches no data of yours."""
     settings = _read_settings()
-    from pipeboard_assets import demo as demonstration
+    from pipeboard_assets.commands import demo as demonstration
 
     return demonstration.demo(settings)
 
@@ -232,7 +232,7 @@ def demo() -> int:
 def ui(port: int) -> int:
     """Open Dagster's UI on your data, or on the demo's while no API key is set."""
     settings = _read_settings()
-    from pipeboard_assets import ui as interface
+    from pipeboard_assets.commands import ui as interface
 
     return interface.serve(settings, port=port)
 
@@ -251,7 +251,7 @@ _host = click.option(
 def metrics(host: str, port: int) -> int:
     """Serve figures for Prometheus, read from the ledger and from Dagster."""
     settings = _read_settings()
-    from pipeboard_assets import monitoring
+    from pipeboard_assets.commands import monitoring
 
     return monitoring.metrics(settings, host=host, port=port)
 

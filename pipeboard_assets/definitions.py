@@ -2,15 +2,15 @@
 
 import dagster as dg
 
-from pipeboard_assets.alert_sensor import build_alert_sensor
-from pipeboard_assets.automation import build_downstream_sensor, build_sync_all, months
-from pipeboard_assets.entity_assets import build_assets
+from pipeboard_assets.graph.alert_sensor import build_alert_sensor
+from pipeboard_assets.graph.automation import build_downstream_sensor, build_sync_all, months
+from pipeboard_assets.graph.entity_assets import build_assets
+from pipeboard_assets.graph.observer import Observer
+from pipeboard_assets.graph.refresh import build_refresh_sensor, build_weekly_reconciliation
+from pipeboard_assets.graph.resources import build_resources
+from pipeboard_assets.graph.view_assets import build_view_assets
 from pipeboard_assets.logs import configure_logs
 from pipeboard_assets.metrics.live import LivePush
-from pipeboard_assets.observer import Observer
-from pipeboard_assets.refresh import build_refresh_sensor, build_weekly_reconciliation
-from pipeboard_assets.resources import build_resources
-from pipeboard_assets.view_assets import build_view_assets
 from pipeboard_resources.settings import Settings
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeboard_assets import shapes
+from pipeboard_assets.catalog import shapes
 
 Id = Annotated[shapes.BIGINT | None, shapes.ID]
 Count = Annotated[shapes.BIGINT | None, shapes.COUNT]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeboard_assets.freshness import BRINGS_UP_TO_DATE, freshness
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.figures import Figures
+from pipeboard_assets.sync.freshness import BRINGS_UP_TO_DATE, freshness
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
+from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.catalog import CATALOG
-from pipeboard_assets.freshness import Freshness
-from pipeboard_assets.main_bi import MAIN_BI
-from pipeboard_assets.sync import Mode
+from pipeboard_assets.sync.entity_sync import Mode
+from pipeboard_assets.sync.freshness import Freshness
 
 Values = tuple[str, ...]
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipeboard_assets import shapes
-from pipeboard_assets.catalog import CATALOG, by_name
-from pipeboard_assets.custom_fields import CustomColumns, CustomFields, shape_of
-from pipeboard_assets.frames import Framed, Framer
-from pipeboard_assets.shapes import column_names
+from pipeboard_assets.catalog import CATALOG, by_name, shapes
+from pipeboard_assets.catalog.shapes import column_names
+from pipeboard_assets.records.custom_fields import CustomColumns, CustomFields, shape_of
+from pipeboard_assets.records.frames import Framed, Framer
 from pipeboard_io import Column
 from pipeboard_io.load import ABSENT
 

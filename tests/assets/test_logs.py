@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from pipeboard_assets.logs import PACKAGES, configure_logs, doing
-from pipeboard_assets.sync import Mode
+from pipeboard_assets.sync.entity_sync import Mode
 
 LOGGER = logging.getLogger("pipeboard_resources.example")
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from pipeboard_assets.masking import Masks, masked
+from pipeboard_assets.records.masking import Masks, masked
 from pipeboard_io import Batch, Column, Load, Reject, Table
 from pipeboard_io import ColumnType as T
 from pipeboard_resources.settings import SettingError, Settings

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import pytest
 
-from pipeboard_assets.request import ASSETS
+from pipeboard_assets.graph.request import ASSETS
 from pipeboard_resources.embedded import postgres_server
 from pipeboard_resources.pipedrive.standin import Server
 from tests.fixtures.servers import temporary_state_dir

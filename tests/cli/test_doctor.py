@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from pipeboard_assets.doctor import Finding, examine
-from pipeboard_assets.environment import prepare_dagster_home
+from pipeboard_assets.commands.doctor import Finding, examine
+from pipeboard_assets.commands.environment import prepare_dagster_home
 from pipeboard_resources.settings import Settings
 
 

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from pipeboard_assets import instance_storage
-from pipeboard_assets.doctor import Finding, examine
+from pipeboard_assets.commands.doctor import Finding, examine
 from pipeboard_io.errors import DatabaseUrlError
 from pipeboard_resources.settings import Settings
 from tests.io.pooler import pooled

@@ -22,7 +22,7 @@ from psycopg.pq import TransactionStatus
 from pydantic import SecretStr
 
 from pipeboard_assets.catalog import by_name
-from pipeboard_assets.sync import FULL, EntitySync, Mode, Policy, StaleMetadataError, Window
+from pipeboard_assets.sync.entity_sync import FULL, EntitySync, Mode, Policy, StaleMetadataError, Window
 from pipeboard_io import Warehouse, WarehouseError
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.errors import PipedriveError

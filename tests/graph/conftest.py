@@ -8,10 +8,10 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from pipeboard_assets.commands.runner import run_sync
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.outcome import AssetOutcome
-from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.runner import run_sync
+from pipeboard_assets.graph.outcome import AssetOutcome
+from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_io import Warehouse
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import Settings
@@ -40,7 +40,7 @@ class Account:
 
     def sync(self, **request: Any) -> dict[str, AssetOutcome]:
         """Outcome by asset; the first one asks for the whole history as the command does."""
-        from pipeboard_assets.launching import without_history
+        from pipeboard_assets.graph.launching import without_history
 
         asked = SyncRequest(**request)
         if not (asked.full or asked.first):

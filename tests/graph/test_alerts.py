@@ -8,11 +8,11 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from pipeboard_assets.alert_sensor import build_alert_sensor
-from pipeboard_assets.alerts import Level, Memory, News, message_about
+from pipeboard_assets.commands.runner import run_sync
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.runner import run_sync
+from pipeboard_assets.graph.alert_sensor import build_alert_sensor
+from pipeboard_assets.graph.alerts import Level, Memory, News, message_about
+from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_resources.notifier import Notifier, Tone
 from tests.fixtures.receivers import Mailbox, Webhook
 from tests.graph.conftest import Account

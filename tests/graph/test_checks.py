@@ -7,12 +7,12 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from pipeboard_assets.bi.main_bi import MAIN_BI, SOURCES, main_bi_load
 from pipeboard_assets.catalog import CATALOG, by_name
-from pipeboard_assets.checks import Severity, Verdict, entity_checks, main_bi_checks, verdicts
-from pipeboard_assets.covered import read_whole
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.main_bi import MAIN_BI, SOURCES, main_bi_load
-from pipeboard_assets.outcome import Status, overall
+from pipeboard_assets.graph.checks import Severity, Verdict, entity_checks, main_bi_checks, verdicts
+from pipeboard_assets.graph.outcome import Status, overall
+from pipeboard_assets.sync.covered import read_whole
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings
 from tests.graph.conftest import Account

@@ -7,8 +7,8 @@ import dagster as dg
 import yaml
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
+from pipeboard_assets.commands.environment import DAGSTER_YAML
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.environment import DAGSTER_YAML
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
 
 # A rename or a lost dependency shows here as a difference.

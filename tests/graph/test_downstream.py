@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from pipeboard_assets.automation import SYNC_ALL
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.entity_assets import asset_key
-from pipeboard_assets.launching import run_config, run_tags, without_history
-from pipeboard_assets.request import SyncRequest
+from pipeboard_assets.graph.automation import SYNC_ALL
+from pipeboard_assets.graph.entity_assets import asset_key
+from pipeboard_assets.graph.launching import run_config, run_tags, without_history
+from pipeboard_assets.graph.request import SyncRequest
 from tests.graph.conftest import Account
 
 # Dagster's own tester selects with a parameter of Dagster's that is marked beta.

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeboard_assets.history import months_of, progress
-from pipeboard_assets.launching import runs_of
-from pipeboard_assets.outcome import Status, SyncOutcome
-from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.syncing import perform
+from pipeboard_assets.commands.syncing import perform
+from pipeboard_assets.graph.launching import runs_of
+from pipeboard_assets.graph.outcome import Status, SyncOutcome
+from pipeboard_assets.graph.request import SyncRequest
+from pipeboard_assets.sync.history import months_of, progress
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import Account
 from tests.graph.test_sync import assert_equals_truth

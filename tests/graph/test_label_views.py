@@ -6,10 +6,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from pipeboard_assets.bi.label_views import Dictionary, LabelledField, label_view, label_views, read_dictionary
+from pipeboard_assets.bi.old_names import old_views
 from pipeboard_assets.catalog import CATALOG, by_name
-from pipeboard_assets.label_views import Dictionary, LabelledField, label_view, label_views, read_dictionary
-from pipeboard_assets.old_names import old_views
-from pipeboard_assets.outcome import Status
+from pipeboard_assets.graph.outcome import Status
 from pipeboard_io import ViewStatus
 from tests.graph.conftest import Account
 

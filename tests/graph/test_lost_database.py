@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.syncing import sync
+from pipeboard_assets.commands.syncing import sync
+from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_io.errors import DatabaseUnavailableError
 from pipeboard_resources.pipedrive.standin import Company
 from tests.graph.conftest import Account

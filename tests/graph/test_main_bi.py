@@ -12,10 +12,10 @@ import polars as pl
 import psycopg
 import pytest
 
+from pipeboard_assets.bi.main_bi import MAIN_BI, TOUCHES, main_bi_load
 from pipeboard_assets.catalog import by_name
-from pipeboard_assets.custom_fields import CustomFields
-from pipeboard_assets.frames import Framer
-from pipeboard_assets.main_bi import MAIN_BI, TOUCHES, main_bi_load
+from pipeboard_assets.records.custom_fields import CustomFields
+from pipeboard_assets.records.frames import Framer
 from pipeboard_io import Load, LoadReport, Reconcile, SourceField, Warehouse
 
 ZONE = "America/Sao_Paulo"

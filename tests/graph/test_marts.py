@@ -10,9 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
-from pipeboard_assets.calendar import Habits, calendar_load, days
+from pipeboard_assets.bi.calendar import Habits, calendar_load, days
+from pipeboard_assets.bi.marts import MARTS, parse_mart
 from pipeboard_assets.catalog import CATALOG
-from pipeboard_assets.marts import MARTS, parse_mart
 from pipeboard_resources.settings import PROJECT_ROOT
 from tests.graph.conftest import Account
 

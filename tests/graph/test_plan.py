@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from pipeboard_assets.outcome import Status
-from pipeboard_assets.plan import plan
-from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.syncing import with_rejects
+from pipeboard_assets.commands.plan import plan
+from pipeboard_assets.commands.syncing import with_rejects
+from pipeboard_assets.graph.outcome import Status
+from pipeboard_assets.graph.request import SyncRequest
 from tests.graph.conftest import Account
 from tests.graph.test_sync import assert_equals_truth, assert_green
 

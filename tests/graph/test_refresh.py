@@ -7,9 +7,9 @@ import dagster as dg
 import pytest
 
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.refresh import Situation, build_refresh_sensor, decide, pause
-from pipeboard_assets.request import ASSETS
-from pipeboard_assets.run_process import COMMAND, HOST, PID, signature
+from pipeboard_assets.graph.refresh import Situation, build_refresh_sensor, decide, pause
+from pipeboard_assets.graph.request import ASSETS
+from pipeboard_assets.graph.run_process import COMMAND, HOST, PID, signature
 from pipeboard_resources.settings import Settings
 from tests.graph.conftest import Account
 

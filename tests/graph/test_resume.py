@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeboard_assets.outcome import Status
+from pipeboard_assets.graph.outcome import Status
 from pipeboard_resources.pipedrive.standin import Company, Server
 from tests.graph.conftest import Account
 from tests.graph.test_sync import assert_equals_truth, assert_green

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 from pydantic import SecretStr
 
-from pipeboard_assets.outcome import Status
-from pipeboard_assets.sight import KeyUser, require_same_sight
+from pipeboard_assets.graph.outcome import Status
+from pipeboard_assets.sync.sight import KeyUser, require_same_sight
 from pipeboard_io.errors import MassDeleteError
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import Account

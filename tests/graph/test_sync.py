@@ -7,10 +7,10 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from pipeboard_assets.commands.runner import run_sync
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.outcome import Status
-from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.runner import run_sync
+from pipeboard_assets.graph.outcome import Status
+from pipeboard_assets.graph.request import SyncRequest
 from tests.graph.conftest import Account
 
 

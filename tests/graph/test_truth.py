@@ -8,8 +8,8 @@ import pytest
 
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
-from pipeboard_assets.outcome import AssetOutcome, Status
-from pipeboard_assets.request import ASSETS
+from pipeboard_assets.graph.outcome import AssetOutcome, Status
+from pipeboard_assets.graph.request import ASSETS
 from tests.graph.conftest import Account
 
 ADDRESS_PARTS = (

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
-from pipeboard_assets.sync import FULL, EntitySync, Policy
+from pipeboard_assets.sync.entity_sync import FULL, EntitySync, Policy
 from pipeboard_io import LoadReport, Warehouse
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import Endpoint

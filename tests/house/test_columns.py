@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pipeboard_assets.bi.main_bi import main_bi_load
 from pipeboard_assets.catalog import CATALOG
-from pipeboard_assets.custom_fields import CustomFields, shape_of
-from pipeboard_assets.frames import Framer
-from pipeboard_assets.main_bi import main_bi_load
+from pipeboard_assets.records.custom_fields import CustomFields, shape_of
+from pipeboard_assets.records.frames import Framer
 from pipeboard_io import Load, Warehouse
 from tests.house.documents import READMES, Document, spans_in
 

@@ -7,9 +7,9 @@ from itertools import product
 import pytest
 
 from pipeboard_assets import instance_storage
+from pipeboard_assets.bi.main_bi import MAIN_BI, UPSTREAM
+from pipeboard_assets.bi.marts import MARTS
 from pipeboard_assets.catalog import CATALOG
-from pipeboard_assets.main_bi import MAIN_BI, UPSTREAM
-from pipeboard_assets.marts import MARTS
 from pipeboard_io import Warehouse
 from tests.house.documents import ENGLISH, READMES, Document, spans_in
 

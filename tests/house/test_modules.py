@@ -17,15 +17,15 @@ DRAWERS_ALLOWED = frozenset(("io_manager",))  # Dagster's own word
 
 FACES_PEOPLE = {
     "pipeboard_assets/cli.py": "the program",
-    "pipeboard_assets/console.py": "what it shows",
-    "pipeboard_assets/demo.py": "tells the demo's question and answer",
+    "pipeboard_assets/commands/console.py": "what it shows",
+    "pipeboard_assets/commands/demo.py": "tells the demo's question and answer",
     "pipeboard_resources/pipedrive/standin/server.py": "tells its address and key to who started it",
 }
 
 TOUCHES_ENVIRONMENT = {
-    "pipeboard_assets/environment.py": "sets DAGSTER_HOME, which Dagster reads from nowhere else",
-    "pipeboard_assets/demo.py": "hands the environment on to the stand-in's process",
-    "pipeboard_assets/ui.py": "hands the environment on to Dagster's processes",
+    "pipeboard_assets/commands/environment.py": "sets DAGSTER_HOME, which Dagster reads from nowhere else",
+    "pipeboard_assets/commands/demo.py": "hands the environment on to the stand-in's process",
+    "pipeboard_assets/commands/ui.py": "hands the environment on to Dagster's processes",
     "pipeboard_assets/instance_storage.py": "sets a size that Dagster reads from nowhere else",
 }
 
@@ -86,7 +86,7 @@ def test_whoever_may_touch_the_environment_still_does() -> None:
 
 
 def test_the_dagster_yaml_that_an_empty_home_gets_is_the_checkouts() -> None:
-    from pipeboard_assets.environment import DAGSTER_YAML
+    from pipeboard_assets.commands.environment import DAGSTER_YAML
 
     assert (PROJECT_ROOT / "dagster_home" / "dagster.yaml").read_text(encoding="utf-8") == DAGSTER_YAML
 

@@ -12,14 +12,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from pipeboard_assets.commands.environment import dagster_instance, process_environment
+from pipeboard_assets.commands.monitoring import build_registry
+from pipeboard_assets.commands.runner import run_sync
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.environment import dagster_instance, process_environment
+from pipeboard_assets.graph.observer import Observer
+from pipeboard_assets.graph.outcome import AssetOutcome
+from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_assets.metrics.live import LivePush
-from pipeboard_assets.monitoring import build_registry
-from pipeboard_assets.observer import Observer
-from pipeboard_assets.outcome import AssetOutcome
-from pipeboard_assets.request import SyncRequest
-from pipeboard_assets.runner import run_sync
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import Settings
 from tests.graph.conftest import Account

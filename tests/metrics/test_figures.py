@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from pipeboard_assets.commands.monitoring import exporter
+from pipeboard_assets.graph.outcome import Status
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.figures import Figures
 from pipeboard_assets.metrics.instance import read_instance
 from pipeboard_assets.metrics.ledger import Ledger
-from pipeboard_assets.monitoring import exporter
-from pipeboard_assets.outcome import Status
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import SettingError, Settings
 from tests.fixtures.servers import temporary_database

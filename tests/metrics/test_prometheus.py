@@ -13,11 +13,11 @@ import stamina
 from dagster._daemon.types import DaemonHeartbeat
 
 from deploy.grafana.dashboard import PANELS
+from pipeboard_assets.commands.monitoring import exporter
+from pipeboard_assets.graph.observer import Observer
+from pipeboard_assets.graph.outcome import AssetOutcome, Status
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.metrics.series import LEDGER, LIVE
-from pipeboard_assets.monitoring import exporter
-from pipeboard_assets.observer import Observer
-from pipeboard_assets.outcome import AssetOutcome, Status
 from pipeboard_resources.dagster_resources import open_pipedrive
 from pipeboard_resources.embedded.processes import wait_until
 from pipeboard_resources.pipedrive.breaker import FAULTS_TO_OPEN

@@ -1,0 +1,1 @@
+"""What dashboards read: main_bi, views under today's labels, the calendar, marts, old names. SQL and its declarations."""

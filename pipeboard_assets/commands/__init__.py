@@ -1,0 +1,1 @@
+"""The body of each command of `pipeboard`, and what all of them stand on: servers, instance, terminal."""

@@ -1,0 +1,120 @@
+"""`pipeboard metrics`: the figures for Prometheus, from the ledger and Dagster's instance."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import dagster as dg
+from prometheus_client import CollectorRegistry, start_http_server
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.commands.console import say
+from pipeboard_assets.commands.environment import dagster_instance, servers
+from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.graph.automation import months
+from pipeboard_assets.graph.entity_assets import asset_key
+from pipeboard_assets.graph.resources import open_warehouse
+from pipeboard_assets.metrics import series
+from pipeboard_assets.metrics.collector import FiguresCollector, Source, registry_of
+from pipeboard_assets.metrics.figures import Figures
+from pipeboard_assets.metrics.instance import read_instance
+from pipeboard_assets.metrics.ledger import Ledger
+from pipeboard_io import Warehouse
+from pipeboard_io.errors import WarehouseError
+from pipeboard_resources.pipedrive.breaker import Breaker
+from pipeboard_resources.pipedrive.clock import SystemClock
+from pipeboard_resources.settings import SettingError, Settings
+from pipeboard_resources.shared_redis import SharedRedis
+
+# Dagster has one for runs, events and schedules each; after a restart of PostgreSQL the first use of each fails.
+_POOLS = 3
+
+
+def metrics(settings: Settings, *, host: str, port: int) -> int:
+    """Serve until interrupted. Raises SettingError when the port is taken."""
+    with servers(settings, say) as ready, exporter(ready, host=host, port=port) as (address, _):
+        say(f"Metrics: {address}/metrics  (Ctrl-C stops it)")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+@contextmanager
+def exporter(settings: Settings, *, host: str = "127.0.0.1", port: int) -> Iterator[tuple[str, CollectorRegistry]]:
+    """A server on `host` (`port` 0: a free one): its address and what it serves."""
+    with dagster_instance(settings) as instance, open_warehouse(settings) as warehouse:
+        registry = build_registry(settings, warehouse, instance)
+        list(registry.collect())  # the whole ledger is added up now, so that the first scrape is as quick as the next
+        try:
+            server, thread = start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            raise SettingError(
+                f"{host}:{port} cannot be used ({error.strerror}): pipeboard metrics --port N"
+            ) from error
+        try:
+            yield f"http://{host}:{server.server_port}", registry
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def build_registry(settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance) -> CollectorRegistry:
+    """Everything that is scraped."""
+    ledger = Ledger(warehouse, settings)
+    checks = sorted(build_defs(settings).resolve_asset_graph().asset_check_keys, key=str)
+    dagster = partial(_read_dagster, settings, warehouse, instance, checks)
+    storage_trouble = (WarehouseError, dg.DagsterError, SQLAlchemyError)
+    return registry_of(
+        FiguresCollector(
+            Source(series.LEDGER, ledger.read, series.DATABASE_UP, (WarehouseError,)),
+            Source(series.INSTANCE, dagster, series.DAGSTER_UP, storage_trouble),
+            Source(series.EXPORTER, Machine(settings).read),
+        )
+    )
+
+
+def _read_dagster(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
+) -> Figures:
+    partitions = months(settings.history_start).get_partition_keys()
+    monthly = {entity.name: (asset_key(entity.name), partitions) for entity in CATALOG if entity.is_incremental}
+    warehouse.query("SELECT 1")  # Dagster tries to connect for 10 s and longer; our own connection fails at once
+    for _ in range(_POOLS):
+        try:
+            return read_instance(instance, monthly, checks)
+        except DBAPIError as lost:
+            if not lost.connection_invalidated:
+                raise
+    return read_instance(instance, monthly, checks)
+
+
+class Machine:
+    """Disk and start of the exporter, and the circuit as all runs share it in Redis."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._started_at = time.time()
+        self._folder = _existing(settings.state_dir)
+        shared = None if settings.redis_url is None else SharedRedis(settings.redis_url)
+        self._breaker = Breaker(settings.pipedrive_base_url, shared=shared, clock=SystemClock()) if shared else None
+
+    def read(self) -> Figures:
+        """The figures of now; without Redis nobody but the run knows the circuit."""
+        figures, disk = Figures(), shutil.disk_usage(self._folder)
+        figures.set(series.STARTED, value=self._started_at)
+        figures.set(series.DISK_FREE, value=disk.free)
+        figures.set(series.DISK, value=disk.total)
+        if self._breaker is not None:
+            figures.choose(series.BREAKER, state=self._breaker.state)
+        return figures
+
+
+def _existing(folder: Path) -> Path:
+    return next(each for each in (folder.resolve(), *folder.resolve().parents) if each.exists())

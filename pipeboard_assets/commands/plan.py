@@ -1,0 +1,127 @@
+"""`pipeboard plan`: what the next sync would change in the schema and ask of the API. Publishes nothing, keeps nothing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import click
+
+from pipeboard_assets.bi.main_bi import MAIN_BI
+from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.commands.console import say, show_table
+from pipeboard_assets.commands.environment import servers
+from pipeboard_assets.graph.launching import without_history
+from pipeboard_assets.graph.request import SyncRequest
+from pipeboard_assets.graph.resources import open_warehouse
+from pipeboard_assets.records.custom_fields import parse_fields, preview
+from pipeboard_assets.records.frames import Framer, reserved_names
+from pipeboard_assets.sync.entity_sync import FULL, Mode, Window
+from pipeboard_assets.sync.forecast import EntityForecast, Forecaster
+from pipeboard_assets.sync.history import highest_ids
+from pipeboard_io import Table, Warehouse
+from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
+from pipeboard_resources.pipedrive.client import PipedriveClient
+from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Forecast
+from pipeboard_resources.settings import Settings
+
+_READS = {Mode.FULL: "everything", Mode.INCREMENTAL: "what changed", Mode.BACKFILL: "the months"}
+
+
+def plan(settings: Settings, request: SyncRequest, *, as_json: bool) -> int:
+    """Show it and return 0. Spends tokens on the field metadata, and on one record of each list that is not stored yet."""
+    with (
+        servers(settings, say) as ready,
+        open_warehouse(ready) as warehouse,
+        open_redis(ready) as redis,
+        open_pipedrive(ready, redis) as client,
+    ):
+        asked = replace(request, without_history=without_history(warehouse, request))
+        wanted = (statement for table in _tables(client, warehouse, asked) for statement in warehouse.ddl(table))
+        ddl = list(dict.fromkeys(wanted))  # every table asks for its schema
+        forecasts = list(_forecasts(ready, client, warehouse, asked))
+        left, reserve = client.plan.tokens_left, client.plan.tokens_reserved
+    total = sum((each.cost for each in forecasts if each.cost is not None), start=_sight_cost(forecasts))
+    if as_json:
+        click.echo(json.dumps({"ddl": ddl, "requests": total.requests, "tokens": total.tokens}, ensure_ascii=False))
+        return 0
+    _show(ddl, forecasts, total)
+    if asked.without_history:
+        say("Never loaded before: the highest id stands for the number of records, so this is the most it can be.")
+    if left is not None:
+        say(_budget(total.tokens, left, reserve))
+    return 0
+
+
+def _tables(client: PipedriveClient, warehouse: Warehouse, request: SyncRequest) -> Iterator[Table]:
+    """As the load would want them, with columns for the custom fields that Pipedrive has now."""
+    for entity in _entities(request):
+        pages = [] if entity.fields is None else client.pages(entity.fields)
+        fields = parse_fields(record for page in pages for record in page.records)
+        custom = preview(entity.name, fields, warehouse, reserved_names(entity))
+        yield Framer(entity, custom, now=datetime.now(UTC)).table
+    if MAIN_BI.name in request.assets:
+        yield MAIN_BI
+
+
+def _forecasts(
+    settings: Settings, client: PipedriveClient, warehouse: Warehouse, request: SyncRequest
+) -> Iterator[EntityForecast]:
+    now = datetime.now(UTC)
+    forecaster = Forecaster(warehouse=warehouse, now=now, overlap=settings.overlap, page_size=settings.page_size)
+    for entity in _entities(request):
+        window = _window(entity, request, settings.history_start, now)
+        found = forecaster.of(entity, window)
+        if found.cost is None:
+            found = forecaster.of(entity, window, highest_ids=highest_ids(client, entity))
+        yield found
+
+
+def _sight_cost(forecasts: list[EntityForecast]) -> Forecast:
+    """Whose key it is, asked once before anything is taken for gone."""
+    monthly = {entity.name for entity in CATALOG if entity.is_incremental}
+    is_asked = any(each.mode is Mode.FULL and each.entity in monthly for each in forecasts)
+    return Forecast(1, CURRENT_USER.tokens) if is_asked else Forecast(0, 0)
+
+
+def _entities(request: SyncRequest) -> list[Entity]:
+    return [entity for entity in CATALOG if entity.name in request.assets]
+
+
+def _window(entity: Entity, request: SyncRequest, history_start: str, now: datetime) -> Window:
+    """What the sync would read of an entity, as `entity_assets.window_of` has it for a run."""
+    if not entity.is_incremental or request.full or entity.name in request.without_history:
+        return FULL
+    if request.first is None or request.last is None:
+        return Window(Mode.INCREMENTAL, _month_start(f"{now:%Y-%m}"))
+    lower = None if request.first == history_start else _month_start(request.first)
+    upper = None if request.last == f"{now:%Y-%m}" else _month_start(request.last, months_later=1)
+    return Window(Mode.BACKFILL, lower, upper)
+
+
+def _month_start(month: str, *, months_later: int = 0) -> datetime:
+    count = int(month[:4]) * 12 + int(month[5:]) - 1 + months_later
+    return datetime(count // 12, count % 12 + 1, 1, tzinfo=UTC)
+
+
+def _show(ddl: list[str], forecasts: list[EntityForecast], total: Forecast) -> None:
+    rows = [(each.entity, _READS[each.mode], each.records, *_figures(each.cost)) for each in forecasts]
+    show_table(("asset", "reads", "records", "requests", "tokens"), [*rows, ("all", "", None, *_figures(total))])
+    click.echo("\nNo table changes." if not ddl else "\nChanges of tables:\n")
+    for statement in ddl:
+        click.echo(f"{statement};")
+
+
+def _figures(cost: Forecast | None) -> tuple[int, int]:
+    return (0, 0) if cost is None else (cost.requests, cost.tokens)
+
+
+def _budget(tokens: int, left: int, reserve: int) -> str:
+    usable = max(0, left - reserve)
+    if tokens <= usable:
+        return f"Tokens left today: {left:,}, of which {reserve:,} are kept back. This sync fits."
+    return (
+        f"Tokens left today: {left:,}, of which {reserve:,} are kept back: {tokens - usable:,} too few. The sync will stop "
+        "on its way (exit 75) and the next one goes on from there; a first load takes months one by one, the newest first."
+    )

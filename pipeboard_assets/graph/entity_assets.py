@@ -1,0 +1,245 @@
+"""An entity of the catalogue as a software-defined asset, and the single loop that makes them all."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import dagster as dg
+
+from pipeboard_assets.bi.deal_history import TRACES
+from pipeboard_assets.bi.main_bi import MAIN_BI, SOURCES, TOUCHES, UPSTREAM, main_bi_load
+from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.graph.asset_checks import check_events, check_specs
+from pipeboard_assets.graph.automation import when_upstream_lands
+from pipeboard_assets.graph.checks import entity_checks, main_bi_checks
+from pipeboard_assets.graph.failures import as_dagster_failure
+from pipeboard_assets.graph.observer import Observer
+from pipeboard_assets.logs import doing
+from pipeboard_assets.metrics.tally import Tally
+from pipeboard_assets.records.custom_fields import CustomFields
+from pipeboard_assets.records.frames import Framer, base_attributes
+from pipeboard_assets.records.masking import Masks, masked
+from pipeboard_assets.sync.covered import read_whole
+from pipeboard_assets.sync.entity_sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
+from pipeboard_assets.sync.forecast import Forecaster
+from pipeboard_io import Load
+from pipeboard_io.errors import WarehouseError
+from pipeboard_resources.pipedrive.errors import PipedriveError, TokenBudgetSpent
+from pipeboard_resources.settings import Settings
+
+OWNER = "team:data"
+
+# Whatever reads Pipedrive: its limits belong to the whole account, so one run at a time (dagster.yaml).
+PIPEDRIVE_POOL = "pipedrive"
+
+
+class SyncConfig(dg.Config):
+    """How to run an entity. `auto`: the current month reads what changed, every month together read everything."""
+
+    mode: Literal["auto", "incremental", "backfill", "full", "history", "rejected"] = "auto"
+    allow_mass_delete: bool = False
+
+
+def asset_key(name: str) -> dg.AssetKey:
+    return dg.AssetKey([MAIN_BI.schema if name == MAIN_BI.name else "pipedrive", name])
+
+
+def build_assets(
+    settings: Settings, partitions: dg.MonthlyPartitionsDefinition, observer: Observer
+) -> list[dg.AssetsDefinition]:
+    """Every entity of the catalogue, and the mart."""
+    with warnings.catch_warnings():
+        # `backfill_policy` is marked beta since 2023 and is what makes a backfill one run; nobody here can act on it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        entities = [build_entity_asset(entity, settings, partitions, observer) for entity in CATALOG]
+    return [*entities, build_main_bi_asset(settings)]
+
+
+def build_entity_asset(
+    entity: Entity, settings: Settings, partitions: dg.MonthlyPartitionsDefinition, observer: Observer
+) -> dg.AssetsDefinition:
+    """Upstream are the entities that its columns refer to; its output is a lazy Load, which the IO manager carries out.
+    Then the table is checked."""
+
+    key = asset_key(entity.name)
+    specs = check_specs(key, entity_checks(entity))
+
+    @dg.asset(
+        key=key,
+        deps=[asset_key(name) for name in entity.upstream],
+        group_name=entity.group,
+        kinds={"pipedrive", "postgres"},
+        owners=[OWNER],
+        description=entity.description,
+        metadata=_declared_columns(entity),
+        partitions_def=partitions if entity.is_incremental else None,
+        backfill_policy=dg.BackfillPolicy.single_run() if entity.is_incremental else None,
+        freshness_policy=_freshness_policy(settings),
+        automation_condition=when_upstream_lands() if entity.upstream else None,
+        check_specs=specs,
+        pool=PIPEDRIVE_POOL,
+        required_resource_keys={"pipedrive", "warehouse"},
+        io_manager_key="io_manager",
+    )
+    def entity_asset(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
+        tally = observer.begin(entity.name, context.resources.pipedrive)
+        warehouse = context.resources.warehouse
+        sync = EntitySync(
+            entity=entity,
+            window=window_of(context, partitions, config.mode) if entity.is_incremental else FULL,
+            client=tally.client,
+            warehouse=warehouse,
+            policy=policy_of(settings, config, is_retry=context.retry_number > 0),
+            run_id=context.run.run_id,
+            page_read=tally.page_read,
+        )
+        doing(run_id=sync.run_id, asset=entity.name, **asdict(sync.window))
+        forecaster = Forecaster(
+            warehouse=warehouse, now=datetime.now(UTC), overlap=settings.overlap, page_size=settings.page_size
+        )
+        with as_dagster_failure(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
+            expected = forecaster.of(entity, sync.window)
+            context.log.info("forecast: %s", expected)
+            load = replace(
+                masked(sync.load(), masks_of(settings)),
+                facts=lambda: {**tally.facts(), **sync.facts()},
+                touch=TOUCHES.get(entity.name),
+                trace=TRACES.get(entity.name),
+            )
+        yield dg.Output(load, metadata=expected.metadata)
+        with as_dagster_failure():
+            checks = entity_checks(entity, read_whole(warehouse))
+        yield from check_events(specs, warehouse, str(load.table), checks)
+
+    return entity_asset
+
+
+def masks_of(settings: Settings) -> Masks:
+    """What is to be hidden, with the key of the hashes."""
+    return Masks(settings.mask, settings.mask_key.get_secret_value().encode() if settings.mask_key else b"")
+
+
+@contextmanager
+def _in_the_ledger(sync: EntitySync, tally: Tally) -> Iterator[None]:
+    """A load that fails while its field metadata is read is a failed load, too; the warehouse has not heard of it yet."""
+    started_at = datetime.now(UTC)
+    try:
+        yield
+    except (PipedriveError, WarehouseError) as error:
+        table = Framer(sync.entity, CustomFields(), now=started_at).table
+        load = Load(
+            table,
+            frames=(),
+            mode=sync.window.mode.value,
+            run_id=sync.run_id,
+            facts=tally.facts,
+            stops=(TokenBudgetSpent,),
+        )
+        sync.warehouse.note_failure(load, error, started_at=started_at)
+        raise
+
+
+def policy_of(settings: Settings, config: SyncConfig, *, is_retry: bool) -> Policy:
+    """A full sync and retries trust no cache: the first is asked for to be sure, the others follow a failure."""
+    return Policy(
+        overlap=settings.overlap,
+        max_delete_percent=settings.max_delete_percent,
+        allow_mass_delete=config.allow_mass_delete,
+        bypass_cache=is_retry or config.mode in (Mode.FULL, Mode.REJECTED),
+    )
+
+
+def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartitionsDefinition, mode: str) -> Window:
+    """What is to be read: as `mode` says, and in `auto` as the run's partitions do (DESIGN section 6).
+
+    All months together are everything; the current month alone is what changed since the watermark; any other month or
+    range, or the current month in a backfill, is read whole. The first month is open to the past.
+    """
+    if mode == Mode.REJECTED:
+        return REJECTED
+    if mode == Mode.FULL or not (context.has_partition_key or context.has_partition_key_range):
+        return FULL
+    known, asked = partitions.get_partition_keys(), context.partition_key_range
+    reaches_past, reaches_now = asked.start == known[0], asked.end == known[-1]
+    span = context.partition_time_window
+    lower = None if reaches_past else span.start
+    if mode == Mode.INCREMENTAL:
+        return Window(Mode.INCREMENTAL, lower)
+    if mode == "auto" and reaches_now and asked.start == asked.end and "dagster/backfill" not in context.run.tags:
+        return Window(Mode.INCREMENTAL, lower)
+    if mode == "auto" and reaches_now and reaches_past:
+        return FULL
+    kind = Mode.HISTORY if mode == Mode.HISTORY else Mode.BACKFILL
+    return Window(kind, lower, None if reaches_now else span.end, moves_watermark=reaches_now)
+
+
+class MartConfig(dg.Config):
+    """`full`: compute all rows, not only those that something changed for."""
+
+    mode: Literal["auto", "full"] = "auto"
+
+
+def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
+    """The mart: one SELECT, published by the same IO manager."""
+
+    key, checks = asset_key(MAIN_BI.name), main_bi_checks()
+    specs = check_specs(key, checks)
+
+    @dg.asset(
+        key=key,
+        deps=[asset_key(name) for name in UPSTREAM],
+        group_name="bi",
+        kinds={"postgres", "sql"},
+        owners=[OWNER],
+        description=MAIN_BI.comment,
+        metadata={
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(c.name, c.type.value, c.comment) for c in MAIN_BI.columns]
+            )
+        },
+        freshness_policy=_freshness_policy(settings),
+        automation_condition=when_upstream_lands(),
+        check_specs=specs,
+        required_resource_keys={"warehouse"},
+        io_manager_key="io_manager",
+    )
+    def main_bi(context: dg.AssetExecutionContext, config: MartConfig) -> Iterator[Any]:
+        doing(run_id=context.run.run_id, asset=MAIN_BI.name)
+        with as_dagster_failure():
+            load = main_bi_load(
+                context.resources.warehouse,
+                timezone=settings.timezone,
+                run_id=context.run.run_id,
+                everything=config.mode == "full",
+            )
+        yield dg.Output(load, metadata={"dagster/column_lineage": _main_bi_lineage()})
+        yield from check_events(specs, context.resources.warehouse, str(MAIN_BI), checks)
+
+    return main_bi
+
+
+def _main_bi_lineage() -> dg.TableColumnLineage:
+    """What the UI's Lineage of a column draws; it reads that of the newest materialization."""
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(asset_key(entity), source) for entity, source in sources]
+            for column, sources in SOURCES.items()
+        }
+    )
+
+
+def _freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
+    return dg.FreshnessPolicy.time_window(fail_window=settings.fails_after, warn_window=settings.warns_after)
+
+
+def _declared_columns(entity: Entity) -> dict[str, object]:
+    columns = [
+        dg.TableColumn(column.name, column.type.value, column.comment)
+        for attribute in base_attributes(entity)
+        for column in attribute.columns
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": f"pipedrive.{entity.name}"}

@@ -1,0 +1,100 @@
+"""A sync request as one Dagster run of `sync_all`: its configuration, its partitions, its tags.
+
+The command and the sensors launch with the same words, so that both read the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from pipeboard_assets.bi.main_bi import MAIN_BI
+from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.graph.automation import SYNC_TAG, month_key, range_tags
+from pipeboard_assets.graph.entity_assets import asset_key
+from pipeboard_assets.graph.request import MONTHLY, SyncRequest
+from pipeboard_assets.sync.covered import read_whole
+from pipeboard_assets.sync.entity_sync import Mode
+from pipeboard_assets.sync.forecast import Forecaster
+from pipeboard_assets.sync.history import is_too_large, months_of, progress
+from pipeboard_io import Warehouse
+from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
+from pipeboard_resources.settings import Settings
+
+
+def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str]:
+    """Incremental entities that were never read whole: their first sync reads everything and leaves nobody out."""
+    if request.full or request.first:
+        return frozenset()
+    wanted = (entity.name for entity in CATALOG if entity.is_incremental and entity.name in request.assets)
+    return frozenset(wanted) - read_whole(warehouse)
+
+
+def runs_of(settings: Settings, warehouse: Warehouse, request: SyncRequest) -> tuple[SyncRequest, ...]:
+    """The runs that bring a request about, in order: one, or one a month while a first load is more than a day's tokens.
+
+    Raises PipedriveError where it has to ask how large the account is.
+    """
+    new = without_history(warehouse, request)
+    now = datetime.now(UTC)
+    begun = progress(warehouse, new, settings.history_start, now)
+    if not new or (begun is None and not _is_too_large(settings, warehouse, new, now)):
+        return (replace(request, without_history=new),)
+    months = begun.left if begun is not None else tuple(reversed(months_of(settings.history_start, now)))
+    in_months = tuple(name for name in request.assets if name in new or name not in MONTHLY)
+    beside = request.assets if begun is not None else tuple(name for name in MONTHLY if name not in new)
+    recent = replace(request, assets=tuple(name for name in request.assets if name in beside))
+    history = [replace(request, assets=in_months, first=month, last=month, is_history=True) for month in months]
+    return (*([recent] if recent.assets else []), *history)
+
+
+def _is_too_large(settings: Settings, warehouse: Warehouse, new: frozenset[str], now: datetime) -> bool:
+    forecaster = Forecaster(warehouse=warehouse, now=now, overlap=settings.overlap, page_size=settings.page_size)
+    with open_redis(settings) as redis, open_pipedrive(settings, redis) as client:
+        return is_too_large(forecaster, client, new)
+
+
+def run_config(request: SyncRequest) -> dict[str, Any]:
+    """Configuration of the run's steps."""
+    ops: dict[str, Any] = {
+        asset_key(name).to_python_identifier(): {
+            "config": {"mode": _mode(name, request), "allow_mass_delete": request.allow_mass_delete}
+        }
+        for name in request.assets
+        if name != MAIN_BI.name
+    }
+    if request.full and MAIN_BI.name in request.assets:
+        ops[asset_key(MAIN_BI.name).to_python_identifier()] = {"config": {"mode": Mode.FULL.value}}
+    return {"ops": ops}
+
+
+def run_tags(request: SyncRequest, partitions: dg.PartitionsDefinition[str] | None) -> Mapping[str, str]:
+    """The range asked for; the whole history where it is read anew; else the current month."""
+    return {SYNC_TAG: "yes", **_partition_tags(request, partitions)}
+
+
+def _mode(name: str, request: SyncRequest) -> str:
+    if request.retry_rejected:
+        return Mode.REJECTED.value
+    if request.full or name in request.without_history:
+        return Mode.FULL.value
+    if request.is_history:
+        return Mode.HISTORY.value
+    return Mode.BACKFILL.value if request.first else Mode.INCREMENTAL.value
+
+
+def _partition_tags(request: SyncRequest, partitions: dg.PartitionsDefinition[str] | None) -> Mapping[str, str]:
+    if partitions is None or not any(_is_monthly(name) for name in request.assets):
+        return {}
+    keys = partitions.get_partition_keys()
+    if request.first and request.last:
+        return range_tags(month_key(request.first), month_key(request.last))
+    if request.full or request.without_history:
+        return range_tags(keys[0], keys[-1])
+    return {"dagster/partition": keys[-1]}
+
+
+def _is_monthly(name: str) -> bool:
+    return name != MAIN_BI.name and by_name(name).is_incremental

@@ -1,0 +1,98 @@
+"""Resources of the graph: Pipedrive and Redis from `pipeboard_resources`, the warehouse and its IO manager."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Self
+
+import dagster as dg
+from pydantic import PrivateAttr
+
+from pipeboard_assets.graph.failures import as_dagster_failure
+from pipeboard_assets.graph.observer import Observer
+from pipeboard_assets.graph.run_process import sign
+from pipeboard_assets.sync.month_counts import count_months
+from pipeboard_io import Load, LoadReport, Warehouse
+from pipeboard_io.io_manager import PostgresIOManager
+from pipeboard_resources.dagster_resources import build_pipedrive_resource, build_redis_resource, open_database_url
+from pipeboard_resources.settings import Settings
+
+
+@contextmanager
+def open_warehouse(settings: Settings) -> Iterator[Warehouse]:
+    """The database, with our own schema up to date. Raises WarehouseError."""
+    with open_database_url(settings) as url:
+        warehouse = Warehouse(
+            url,
+            lock_timeout_seconds=settings.lock_timeout_seconds,
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+        )
+        warehouse.migrate()
+        yield warehouse
+
+
+def build_resources(settings: Settings, observer: Observer) -> Mapping[str, dg.ResourceDefinition]:
+    """By resource key; nothing connects before a run needs it."""
+    return {
+        "redis": build_redis_resource(settings),
+        "pipedrive": build_pipedrive_resource(settings, observer.requested),
+        "warehouse": _build_warehouse_resource(settings),
+        "io_manager": _build_io_manager(observer),
+    }
+
+
+def _build_warehouse_resource(settings: Settings) -> dg.ResourceDefinition:
+    @dg.resource(description="PostgreSQL: the tables, and our own state about them.")
+    def warehouse(context: dg.InitResourceContext) -> Iterator[Warehouse]:
+        if context.instance is not None and context.run is not None:
+            sign(context.instance, context.run)
+        with as_dagster_failure(), open_warehouse(settings) as opened:
+            yield opened
+
+    return warehouse
+
+
+class ReportingIOManager(PostgresIOManager):
+    """The IO manager of `pipeboard_io` on the run's warehouse; tells the display, and Dagster in its words what failed."""
+
+    _observer: Observer = PrivateAttr()
+
+    @classmethod
+    def over(cls, warehouse: Warehouse, observer: Observer) -> Self:
+        """One that stores in `warehouse`, which is no configuration: its URL must not reach Dagster's snapshots."""
+        manager = cls()
+        manager._warehouse = warehouse
+        manager._observer = observer
+        return manager
+
+    def handle_output(self, context: dg.OutputContext, obj: object) -> None:
+        super().handle_output(context, obj)
+        if context.has_asset_partitions:
+            self._count_partitions(context)
+
+    def _count_partitions(self, context: dg.OutputContext) -> None:
+        """Each month with its own rows; Dagster would show the whole table's for every one."""
+        first = context.asset_partitions_def.get_first_partition_key()
+        assert first is not None
+        with as_dagster_failure():
+            counts = count_months(
+                self.warehouse(), context.asset_key.path[-1], context.asset_partition_keys, first=first
+            )
+        for month, rows in counts.items():
+            context.step_context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=month)
+
+    def publish(self, load: Load) -> LoadReport:
+        try:
+            with as_dagster_failure():
+                report = super().publish(load)
+        finally:
+            self._observer.live.stop()
+        self._observer.display.loaded(load.table.name, report)
+        return report
+
+
+def _build_io_manager(observer: Observer) -> dg.IOManagerDefinition:
+    @dg.io_manager(required_resource_keys={"warehouse"}, description="Evolves tables and upserts frames in PostgreSQL.")
+    def io_manager(context: dg.InitResourceContext) -> ReportingIOManager:
+        return ReportingIOManager.over(context.resources.warehouse, observer)
+
+    return io_manager

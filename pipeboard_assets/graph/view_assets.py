@@ -1,0 +1,155 @@
+"""The views, and the calendar that they stand on, as software-defined assets: one node each in the graph, one step in a run.
+
+One step, because a view is a few catalogue look-ups and a step of Dagster costs more than all of them together. Nothing
+is written where a view already is what it should be.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from pipeboard_assets.bi.calendar import CALENDAR, Habits, calendar_load
+from pipeboard_assets.bi.deal_history import DEAL_CHANGE
+from pipeboard_assets.bi.label_views import label_views, read_dictionary
+from pipeboard_assets.bi.main_bi import MAIN_BI
+from pipeboard_assets.bi.marts import MARTS
+from pipeboard_assets.bi.old_names import lineage, mart_views, old_views
+from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.graph.failures import as_dagster_failure
+from pipeboard_assets.logs import doing
+from pipeboard_assets.records.frames import base_attributes
+from pipeboard_io import View, ViewReport, ViewStatus, Warehouse, WarehouseError
+from pipeboard_io.io_manager import report_metadata
+from pipeboard_resources.settings import Settings
+
+STEP = "bi_views"
+SCHEMA = "bi"
+OWNER = "team:data"
+
+_CALENDAR_KEY = dg.AssetKey([CALENDAR.schema, CALENDAR.name])
+_RELATIONS = """
+SELECT concat(n.nspname, '.', c.relname) AS name FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('bi', 'pipedrive')
+"""
+
+
+def view_keys(defs: dg.Definitions) -> list[dg.AssetKey]:
+    """Every node of the step."""
+    steps = [each for each in defs.assets or () if isinstance(each, dg.AssetsDefinition) and each.op.name == STEP]
+    return [key for step in steps for key in step.keys]
+
+
+def _specs(settings: Settings) -> Iterator[dg.AssetSpec]:
+    columns = [(column.name, column.comment) for column in CALENDAR.columns]
+    yield _spec(str(CALENDAR), (), CALENDAR.comment, columns, kind="table")
+    for entity in CATALOG:
+        reads = (f"pipedrive.{name}" for name in dict.fromkeys((entity.name, *entity.references.values())))
+        words = f"{entity.description} Living rows, custom fields under their current labels, names beside ids."
+        columns = [(column.name, column.comment) for each in base_attributes(entity) for column in each.columns]
+        yield _spec(f"{SCHEMA}.{entity.name}", reads, words, columns)
+    for mart in MARTS:
+        yield _spec(str(mart), mart.reads, mart.description, mart.columns.items())
+    if settings.old_names_schema:
+        for name, read in lineage().items():
+            words = f"{', '.join(read)} under the names of earlier dashboards."
+            yield _spec(f"{settings.old_names_schema}.{name}", read, words, ())
+
+
+def _spec(
+    name: str,
+    reads: Iterable[str],
+    description: str | None,
+    columns: Iterable[tuple[str, str | None]],
+    kind: str = "view",
+) -> dg.AssetSpec:
+    """A node; skippable, because its tables may not be there yet."""
+    return dg.AssetSpec(
+        key=name.split("."),
+        deps=[dg.AssetKey(each.split(".")) for each in reads],
+        description=description,
+        group_name=SCHEMA,
+        kinds={"postgres", kind},
+        owners=[OWNER],
+        skippable=True,
+        metadata={
+            "dagster/table_name": name,
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(each, description=words) for each, words in columns]
+            ),
+        },
+    )
+
+
+def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
+    """All views; one whose tables are not there yet is passed over, and one that fails keeps none of the others."""
+
+    @dg.multi_asset(
+        name=STEP,
+        specs=[*_specs(settings)],
+        can_subset=True,
+        required_resource_keys={"warehouse"},
+    )
+    def bi_views(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+        doing(run_id=context.run.run_id, asset=STEP)
+        warehouse: Warehouse = context.resources.warehouse
+        failed: list[WarehouseError] = []
+        with as_dagster_failure():
+            calendar = calendar_load(warehouse, _habits(settings), datetime.now(UTC).date(), run_id=context.run.run_id)
+            if calendar is not None and _CALENDAR_KEY in context.selected_asset_keys:
+                yield dg.MaterializeResult(
+                    asset_key=_CALENDAR_KEY, metadata=report_metadata(CALENDAR, warehouse.load(calendar))
+                )
+        for view in _views(warehouse, settings):
+            key = dg.AssetKey([view.schema, view.name])
+            if key not in context.selected_asset_keys:
+                continue
+            try:
+                report = warehouse.define(view)
+            except WarehouseError as error:
+                failed.append(error)
+                continue
+            if report.status is ViewStatus.KEPT:
+                context.log.warning("the old view was kept: %s", report.reason)
+            yield dg.MaterializeResult(asset_key=key, metadata=_metadata(view, report))
+        if failed:
+            with as_dagster_failure():
+                raise failed[0]
+
+    return bi_views
+
+
+def _habits(settings: Settings) -> Habits:
+    return Habits(
+        holidays=settings.holidays, week_start=settings.week_start, fiscal_year_start=settings.fiscal_year_start
+    )
+
+
+def _views(warehouse: Warehouse, settings: Settings) -> Iterator[View]:
+    """The views whose tables are there, each after those that it reads."""
+    dictionary = read_dictionary(warehouse)
+    yield from label_views(dictionary)
+    warehouse.fit(DEAL_CHANGE.table)
+    present = {row["name"] for row in warehouse.query(_RELATIONS)}
+    for mart in MARTS:
+        if present.issuperset(mart.reads):
+            present.add(str(mart))
+            yield mart.view(settings.timezone)
+    if settings.old_names_schema:
+        yield from old_views(settings.old_names_schema, dictionary)
+        if str(MAIN_BI) in present:
+            yield from mart_views(settings.old_names_schema)
+
+
+def _metadata(view: View, report: ViewReport) -> dict[str, Any]:
+    columns = [dg.TableColumn(column.name, description=column.comment) for column in view.columns]
+    kept = {"kept_because": report.reason} if report.reason else {}
+    renamed = {"renamed": dict(report.renamed)} if report.renamed else {}
+    return {
+        "dagster/table_name": str(view),
+        "dagster/column_schema": dg.TableSchema(columns),
+        "status": report.status.value,
+        **renamed,
+        **kept,
+    }
