@@ -1,7 +1,8 @@
 """Staging tables and how far each has come: claimed by one load at a time, continued after a crash, removed when dead.
 
-The row in `checkpoint` is committed together with the rows it stands for. Both are unlogged, so a crash of PostgreSQL
-empties both. `load_id` is the fence: a load whose stage was taken over cannot commit another row to it.
+The row in `checkpoint` is committed together with the rows it stands for. A stage with a resume key is a logged table, so
+that a crash of PostgreSQL costs no page; any other is unlogged and emptied by it. `load_id` and the row in `live_stage`
+are the fence: a load whose stage was taken over, or went through a crash, cannot commit another row to it.
 """
 
 import hashlib
@@ -50,6 +51,8 @@ class Stage:
     has_deleted: bool = False
     state: Mapping[str, Any] | None = None
     """The checkpoint to continue from."""
+    is_kept: bool = False
+    """Whether a later load may continue it, so that what is staged must outlive a crash of the server."""
     is_resumed: bool = False
     is_restarted: bool = False
     """Whether rows were staged under this resume key that no longer fit the table and were thrown away."""
@@ -75,7 +78,7 @@ def claim(
 
     Raises ResumeError when a load that is still running holds it.
     """
-    with transaction(connection, timeouts, durable=False):
+    with transaction(connection, timeouts, durable=resume_key is not None):
         if resume_key is None:
             return _created(connection, state, table, load_id, resume_key)
         advisory_lock(connection, lock_key("resume", state.schema, resume_key))
@@ -140,6 +143,7 @@ def _continued(connection: Connection, state: State, table: Table, load_id: str,
         ),
         [load_id, pid, started, resume_key],
     )
+    _mark_live(connection, state, str(name))
     _, _, started_at, next_order, size, absent, is_ascending, has_deleted, _, _ = row
     return Stage(
         name=str(name),
@@ -152,6 +156,7 @@ def _continued(connection: Connection, state: State, table: Table, load_id: str,
         is_ascending=bool(is_ascending) and next_order == 0,
         has_deleted=bool(has_deleted),
         state=state_value,
+        is_kept=True,
         is_resumed=True,
     )
 
@@ -173,7 +178,7 @@ def _exists(connection: Connection, state: State, name: str) -> bool:
 
 def _created(connection: Connection, state: State, table: Table, load_id: str, resume_key: str | None) -> Stage:
     name = _stage_name(table, resume_key if resume_key is not None else load_id)
-    # Emptied by a crash of the server and left without its row: nothing in it is worth keeping.
+    # Left without its row: nothing in it is worth keeping.
     connection.execute(state.compose("DROP TABLE IF EXISTS {stage}", stage=state.name(name)))
     columns = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(catalog_name(column.type)))
@@ -181,7 +186,8 @@ def _created(connection: Connection, state: State, table: Table, load_id: str, r
     ]
     connection.execute(
         state.compose(
-            "CREATE UNLOGGED TABLE {stage} ({columns}) WITH (autovacuum_enabled = off)",
+            "CREATE {persistence} TABLE {stage} ({columns}) WITH (autovacuum_enabled = off)",
+            persistence=sql.SQL("UNLOGGED" if resume_key is None else ""),
             stage=state.name(name),
             columns=sql.SQL(", ").join(columns),
         )
@@ -195,7 +201,12 @@ def _created(connection: Connection, state: State, table: Table, load_id: str, r
         ),
         [name, resume_key, str(table), load_id, fingerprint(table), pid, owner_started],
     )
-    return Stage(name=name, load_id=load_id, started_at=started_at)
+    _mark_live(connection, state, name)
+    return Stage(name=name, load_id=load_id, started_at=started_at, is_kept=resume_key is not None)
+
+
+def _mark_live(connection: Connection, state: State, name: str) -> None:
+    connection.execute(state.compose("INSERT INTO {live_stage} VALUES (%s) ON CONFLICT DO NOTHING"), [name])
 
 
 def advance(connection: Connection, state: State, stage: Stage, checkpoint: Mapping[str, Any] | None) -> None:
@@ -204,7 +215,7 @@ def advance(connection: Connection, state: State, stage: Stage, checkpoint: Mapp
         state.compose(
             """UPDATE {checkpoint} SET state = coalesce(%s, state), next_order = %s, bytes = %s, absent = %s,
                       is_ascending = %s, has_deleted = %s, touched_at = clock_timestamp()
-               WHERE stage = %s AND load_id = %s"""
+               WHERE stage = %s AND load_id = %s AND stage IN (SELECT stage FROM {live_stage})"""
         ),
         [
             None if checkpoint is None else Jsonb(checkpoint, dumps=json_text),
@@ -223,7 +234,10 @@ def advance(connection: Connection, state: State, stage: Stage, checkpoint: Mapp
 def fence(connection: Connection, state: State, stage: Stage) -> None:
     """Holds the claim until the transaction ends; raises ResumeError when another load has taken it over."""
     held = connection.execute(
-        state.compose("SELECT 1 FROM {checkpoint} WHERE stage = %s AND load_id = %s FOR UPDATE"),
+        state.compose(
+            """SELECT 1 FROM {checkpoint}
+               WHERE stage = %s AND load_id = %s AND stage IN (SELECT stage FROM {live_stage}) FOR UPDATE"""
+        ),
         [stage.name, stage.load_id],
     )
     _require_claim(held.rowcount, stage)
@@ -232,7 +246,7 @@ def fence(connection: Connection, state: State, stage: Stage) -> None:
 def _require_claim(rows: int, stage: Stage) -> None:
     if rows != 1:
         raise ResumeError(
-            f"the staging table {stage.name} was taken over by another load, or emptied by a crash of the server: run again",
+            f"the staging table {stage.name} was taken over by another load, or the server crashed meanwhile: run again",
             resume_key=stage.name,
         )
 
@@ -247,6 +261,7 @@ def remove(connection: Connection, state: State, name: str) -> None:
     """Drops a staging table with its checkpoint and its staged rejects, in the caller's transaction."""
     connection.execute(state.compose("DELETE FROM {staged_reject} WHERE stage = %s"), [name])
     connection.execute(state.compose("DELETE FROM {checkpoint} WHERE stage = %s"), [name])
+    connection.execute(state.compose("DELETE FROM {live_stage} WHERE stage = %s"), [name])
     connection.execute(state.compose("DROP TABLE IF EXISTS {stage}", stage=state.name(name)))
 
 

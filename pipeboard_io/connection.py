@@ -53,7 +53,7 @@ def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
 def transaction(connection: Connection, timeouts: Timeouts, *, durable: bool = True) -> Iterator[Connection]:
     """A transaction with our settings: UTC, ISO dates, timeouts, no JIT (it compiles wide statements for seconds).
 
-    `durable=False` does not wait for the disk: right for staging, which a crash of the server empties anyway.
+    `durable=False` does not wait for the disk: right for what a crash of the server empties anyway, or what can be read again.
     """
     with connection.transaction():
         settings = {

@@ -180,7 +180,7 @@ class Stager:
         stage.next_order = pieces[-1].next_order
         stage.bytes = pieces[-1].bytes_so_far
         last_checkpoint = next((p.checkpoint for p in reversed(pieces) if p.checkpoint is not None), None)
-        with transaction(self._connection, self._timeouts, durable=False) as connection:
+        with transaction(self._connection, self._timeouts, durable=stage.is_kept) as connection:
             with connection.cursor().copy(self._copy) as copy:
                 for piece in pieces:
                     copy.write(piece.lines)

@@ -11,7 +11,7 @@ from pipeboard_io.errors import PrivilegeError, StateVersionError, translated
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # The newest version in migrations/versions; knowing it here spares every process the import of Alembic (0.2 s).
-HEAD = "0003"
+HEAD = "0004"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ _TABLES = (
     "load",
     "watermark",
     "checkpoint",
+    "live_stage",
     "staged_reject",
     "rejected_record",
     "tombstone",

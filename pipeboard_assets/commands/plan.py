@@ -1,8 +1,7 @@
 """`pipeboard plan`: what the next sync would change in the schema and ask of the API. Publishes nothing, keeps nothing."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -12,7 +11,7 @@ from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.commands.console import say, show_table
 from pipeboard_assets.commands.environment import servers
-from pipeboard_assets.graph.launching import without_history
+from pipeboard_assets.graph.launching import mode_of, runs_of
 from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.records.custom_fields import parse_fields, preview
@@ -20,13 +19,19 @@ from pipeboard_assets.records.frames import Framer, reserved_names
 from pipeboard_assets.sync.entity_sync import FULL, Mode, Window
 from pipeboard_assets.sync.forecast import EntityForecast, Forecaster
 from pipeboard_assets.sync.history import highest_ids
+from pipeboard_assets.sync.months import month_of, window_of
 from pipeboard_io import Table, Warehouse
 from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
 from pipeboard_resources.pipedrive.client import PipedriveClient
 from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Forecast
 from pipeboard_resources.settings import Settings
 
-_READS = {Mode.FULL: "everything", Mode.INCREMENTAL: "what changed", Mode.BACKFILL: "the months"}
+_READS = {
+    Mode.FULL: "everything",
+    Mode.INCREMENTAL: "what changed",
+    Mode.BACKFILL: "the months",
+    Mode.HISTORY: "months left",
+}
 
 
 def plan(settings: Settings, request: SyncRequest, *, as_json: bool) -> int:
@@ -37,17 +42,17 @@ def plan(settings: Settings, request: SyncRequest, *, as_json: bool) -> int:
         open_redis(ready) as redis,
         open_pipedrive(ready, redis) as client,
     ):
-        asked = replace(request, without_history=without_history(warehouse, request))
-        wanted = (statement for table in _tables(client, warehouse, asked) for statement in warehouse.ddl(table))
+        runs = runs_of(ready, warehouse, request)
+        wanted = (statement for table in _tables(client, warehouse, request) for statement in warehouse.ddl(table))
         ddl = list(dict.fromkeys(wanted))  # every table asks for its schema
-        forecasts = list(_forecasts(ready, client, warehouse, asked))
+        forecasts = list(_forecasts(ready, client, warehouse, request, runs))
         left, reserve = client.plan.tokens_left, client.plan.tokens_reserved
     total = sum((each.cost for each in forecasts if each.cost is not None), start=_sight_cost(forecasts))
     if as_json:
         click.echo(json.dumps({"ddl": ddl, "requests": total.requests, "tokens": total.tokens}, ensure_ascii=False))
         return 0
     _show(ddl, forecasts, total)
-    if asked.without_history:
+    if any(run.without_history or run.is_history for run in runs):
         say("Never loaded before: the highest id stands for the number of records, so this is the most it can be.")
     if left is not None:
         say(_budget(total.tokens, left, reserve))
@@ -66,16 +71,31 @@ def _tables(client: PipedriveClient, warehouse: Warehouse, request: SyncRequest)
 
 
 def _forecasts(
-    settings: Settings, client: PipedriveClient, warehouse: Warehouse, request: SyncRequest
+    settings: Settings, client: PipedriveClient, warehouse: Warehouse, request: SyncRequest, runs: Sequence[SyncRequest]
 ) -> Iterator[EntityForecast]:
+    """Of each entity, and of each way that the runs read it: a first load may be spread over months."""
     now = datetime.now(UTC)
     forecaster = Forecaster(warehouse=warehouse, now=now, overlap=settings.overlap, page_size=settings.page_size)
     for entity in _entities(request):
-        window = _window(entity, request, settings.history_start, now)
-        found = forecaster.of(entity, window)
-        if found.cost is None:
-            found = forecaster.of(entity, window, highest_ids=highest_ids(client, entity))
-        yield found
+        reading = [run for run in runs if entity.name in run.assets]
+        months = [run for run in reading if run.is_history and entity.is_incremental]
+        for run in [run for run in reading if run not in months][:1]:
+            window = _window(entity, run, settings.history_start, now)
+            found = forecaster.of(entity, window)
+            yield (
+                found
+                if found.cost is not None
+                else forecaster.of(entity, window, highest_ids=highest_ids(client, entity))
+            )
+        if months:
+            yield forecaster.of_months(entity, len(months), highest_ids=highest_ids(client, entity))
+
+
+def _window(entity: Entity, run: SyncRequest, history_start: str, now: datetime) -> Window:
+    if not entity.is_incremental:
+        return FULL
+    first, last = run.first or month_of(now), run.last or month_of(now)
+    return window_of(mode_of(entity.name, run), first, last, history_start=history_start, now=now)
 
 
 def _sight_cost(forecasts: list[EntityForecast]) -> Forecast:
@@ -87,22 +107,6 @@ def _sight_cost(forecasts: list[EntityForecast]) -> Forecast:
 
 def _entities(request: SyncRequest) -> list[Entity]:
     return [entity for entity in CATALOG if entity.name in request.assets]
-
-
-def _window(entity: Entity, request: SyncRequest, history_start: str, now: datetime) -> Window:
-    """What the sync would read of an entity, as `entity_assets.window_of` has it for a run."""
-    if not entity.is_incremental or request.full or entity.name in request.without_history:
-        return FULL
-    if request.first is None or request.last is None:
-        return Window(Mode.INCREMENTAL, _month_start(f"{now:%Y-%m}"))
-    lower = None if request.first == history_start else _month_start(request.first)
-    upper = None if request.last == f"{now:%Y-%m}" else _month_start(request.last, months_later=1)
-    return Window(Mode.BACKFILL, lower, upper)
-
-
-def _month_start(month: str, *, months_later: int = 0) -> datetime:
-    count = int(month[:4]) * 12 + int(month[5:]) - 1 + months_later
-    return datetime(count // 12, count % 12 + 1, 1, tzinfo=UTC)
 
 
 def _show(ddl: list[str], forecasts: list[EntityForecast], total: Forecast) -> None:

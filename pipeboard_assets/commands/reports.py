@@ -12,6 +12,7 @@ from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.commands.console import say, show_table
 from pipeboard_assets.commands.environment import servers
 from pipeboard_assets.graph.resources import open_warehouse
+from pipeboard_assets.metrics.series import API_TOKENS
 from pipeboard_assets.sync.freshness import freshness, last_successes
 from pipeboard_assets.sync.history import history_told
 from pipeboard_io import Warehouse
@@ -25,6 +26,10 @@ _TOKENS_LEFT = """
 SELECT (facts ->> 'tokens_left')::bigint AS tokens_left FROM pipeboard.load
 WHERE facts ->> 'tokens_left' IS NOT NULL AND finished_at > now() - interval '1 day' ORDER BY id DESC LIMIT 1
 """
+_TOKENS_USED = """
+SELECT coalesce(sum(value::numeric), 0)::bigint AS tokens FROM pipeboard.load, jsonb_each_text(facts -> 'counters')
+WHERE starts_with(key, %s) AND finished_at > now() - interval '1 day'
+"""
 _REJECTED = (
     "SELECT entity, count(*) AS rejected FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity"
 )
@@ -36,6 +41,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
         assets = table_states(warehouse, settings, now=datetime.now(UTC))
         told = warehouse.query(_TOKENS_LEFT)
         tokens_left = told[0]["tokens_left"] if told else None
+        (used,) = warehouse.query(_TOKENS_USED, [f'["{API_TOKENS.name}"'])
         history = history_told(warehouse, settings.history_start, datetime.now(UTC))
     if as_json:
         click.echo(json.dumps({"assets": assets, "tokens_left": tokens_left}, ensure_ascii=False))
@@ -45,7 +51,7 @@ def status(settings: Settings, *, as_json: bool) -> int:
         if history:
             say(history)
         if tokens_left is not None:
-            say(f"API tokens left when last told: {tokens_left:,}.")
+            say(f"API tokens: {used['tokens']:,} used in the last 24 hours, {tokens_left:,} left when last told.")
     return 0
 
 

@@ -26,6 +26,7 @@ from pipeboard_assets.records.masking import Masks, masked
 from pipeboard_assets.sync.covered import read_whole
 from pipeboard_assets.sync.entity_sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
 from pipeboard_assets.sync.forecast import Forecaster
+from pipeboard_assets.sync.months import month_start, window_of
 from pipeboard_io import Load
 from pipeboard_io.errors import WarehouseError
 from pipeboard_resources.pipedrive.errors import PipedriveError, TokenBudgetSpent
@@ -90,7 +91,7 @@ def build_entity_asset(
         warehouse = context.resources.warehouse
         sync = EntitySync(
             entity=entity,
-            window=window_of(context, partitions, config.mode) if entity.is_incremental else FULL,
+            window=window_of_run(context, partitions, config.mode) if entity.is_incremental else FULL,
             client=tally.client,
             warehouse=warehouse,
             policy=policy_of(settings, config, is_retry=context.retry_number > 0),
@@ -153,28 +154,27 @@ def policy_of(settings: Settings, config: SyncConfig, *, is_retry: bool) -> Poli
     )
 
 
-def window_of(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartitionsDefinition, mode: str) -> Window:
+def window_of_run(context: dg.AssetExecutionContext, partitions: dg.MonthlyPartitionsDefinition, mode: str) -> Window:
     """What is to be read: as `mode` says, and in `auto` as the run's partitions do (DESIGN section 6).
 
     All months together are everything; the current month alone is what changed since the watermark; any other month or
     range, or the current month in a backfill, is read whole. The first month is open to the past.
     """
-    if mode == Mode.REJECTED:
-        return REJECTED
-    if mode == Mode.FULL or not (context.has_partition_key or context.has_partition_key_range):
-        return FULL
+    if mode in (Mode.FULL, Mode.REJECTED) or not (context.has_partition_key or context.has_partition_key_range):
+        return REJECTED if mode == Mode.REJECTED else FULL
     known, asked = partitions.get_partition_keys(), context.partition_key_range
-    reaches_past, reaches_now = asked.start == known[0], asked.end == known[-1]
-    span = context.partition_time_window
-    lower = None if reaches_past else span.start
-    if mode == Mode.INCREMENTAL:
-        return Window(Mode.INCREMENTAL, lower)
-    if mode == "auto" and reaches_now and asked.start == asked.end and "dagster/backfill" not in context.run.tags:
-        return Window(Mode.INCREMENTAL, lower)
-    if mode == "auto" and reaches_now and reaches_past:
-        return FULL
-    kind = Mode.HISTORY if mode == Mode.HISTORY else Mode.BACKFILL
-    return Window(kind, lower, None if reaches_now else span.end, moves_watermark=reaches_now)
+    if mode == "auto" and asked.end == known[-1]:
+        if asked.start == known[-1] and "dagster/backfill" not in context.run.tags:
+            mode = Mode.INCREMENTAL
+        elif asked.start == known[0]:
+            return FULL
+    return window_of(
+        Mode.BACKFILL if mode == "auto" else Mode(mode),
+        asked.start[:7],
+        asked.end[:7],
+        history_start=known[0][:7],
+        now=month_start(known[-1][:7]),
+    )
 
 
 class MartConfig(dg.Config):

@@ -18,7 +18,8 @@ from pipeboard_assets.graph.request import MONTHLY, SyncRequest
 from pipeboard_assets.sync.covered import read_whole
 from pipeboard_assets.sync.entity_sync import Mode
 from pipeboard_assets.sync.forecast import Forecaster
-from pipeboard_assets.sync.history import is_too_large, months_of, progress
+from pipeboard_assets.sync.history import is_too_large, progress
+from pipeboard_assets.sync.months import month_of, months_between
 from pipeboard_io import Warehouse
 from pipeboard_resources.dagster_resources import open_pipedrive, open_redis
 from pipeboard_resources.settings import Settings
@@ -42,7 +43,7 @@ def runs_of(settings: Settings, warehouse: Warehouse, request: SyncRequest) -> t
     begun = progress(warehouse, new, settings.history_start, now)
     if not new or (begun is None and not _is_too_large(settings, warehouse, new, now)):
         return (replace(request, without_history=new),)
-    months = begun.left if begun is not None else tuple(reversed(months_of(settings.history_start, now)))
+    months = begun.left if begun is not None else tuple(reversed(months_between(settings.history_start, month_of(now))))
     in_months = tuple(name for name in request.assets if name in new or name not in MONTHLY)
     beside = request.assets if begun is not None else tuple(name for name in MONTHLY if name not in new)
     recent = replace(request, assets=tuple(name for name in request.assets if name in beside))
@@ -56,11 +57,22 @@ def _is_too_large(settings: Settings, warehouse: Warehouse, new: frozenset[str],
         return is_too_large(forecaster, client, new)
 
 
+def mode_of(name: str, request: SyncRequest) -> Mode:
+    """How the run reads an entity; one that cannot be filtered by time is read whole whatever it says."""
+    if request.retry_rejected:
+        return Mode.REJECTED
+    if request.full or name in request.without_history:
+        return Mode.FULL
+    if request.is_history:
+        return Mode.HISTORY
+    return Mode.BACKFILL if request.first else Mode.INCREMENTAL
+
+
 def run_config(request: SyncRequest) -> dict[str, Any]:
     """Configuration of the run's steps."""
     ops: dict[str, Any] = {
         asset_key(name).to_python_identifier(): {
-            "config": {"mode": _mode(name, request), "allow_mass_delete": request.allow_mass_delete}
+            "config": {"mode": mode_of(name, request).value, "allow_mass_delete": request.allow_mass_delete}
         }
         for name in request.assets
         if name != MAIN_BI.name
@@ -73,16 +85,6 @@ def run_config(request: SyncRequest) -> dict[str, Any]:
 def run_tags(request: SyncRequest, partitions: dg.PartitionsDefinition[str] | None) -> Mapping[str, str]:
     """The range asked for; the whole history where it is read anew; else the current month."""
     return {SYNC_TAG: "yes", **_partition_tags(request, partitions)}
-
-
-def _mode(name: str, request: SyncRequest) -> str:
-    if request.retry_rejected:
-        return Mode.REJECTED.value
-    if request.full or name in request.without_history:
-        return Mode.FULL.value
-    if request.is_history:
-        return Mode.HISTORY.value
-    return Mode.BACKFILL.value if request.first else Mode.INCREMENTAL.value
 
 
 def _partition_tags(request: SyncRequest, partitions: dg.PartitionsDefinition[str] | None) -> Mapping[str, str]:

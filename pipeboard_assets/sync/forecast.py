@@ -74,6 +74,19 @@ class Forecaster:
             cost=sum(known, start=self._metadata_cost(entity)) if None not in costs else None,
         )
 
+    def of_months(self, entity: Entity, months: int, *, highest_ids: Mapping[str, int]) -> EntityForecast:
+        """Of the months that are left of a first load: what is not stored yet, and a page that is not full for each."""
+        stored = {endpoint.name: self._stored(entity, endpoint) for endpoint in entity.lists}
+        left = {name: max(0, highest_ids[name] - count) for name, count in stored.items()}
+        costs = [forecast_by_time(each, left[each.name], page_size=self.page_size) for each in entity.lists]
+        costs += [Forecast(months, months * each.tokens) for each in entity.lists]
+        return EntityForecast(
+            entity=entity.name,
+            mode=Mode.HISTORY,
+            records=sum(left.values()),
+            cost=sum(costs, start=self._metadata_cost(entity)),
+        )
+
     def _cost(self, endpoint: Endpoint, records: int | None) -> Forecast | None:
         if endpoint.is_filterable_by_time:
             return None if records is None else forecast_by_time(endpoint, records, page_size=self.page_size)

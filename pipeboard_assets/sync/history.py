@@ -6,7 +6,7 @@ sync brings what changed and goes on with the months that are left.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeboard_assets.catalog import CATALOG
@@ -14,6 +14,7 @@ from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.sync.covered import months_read, read_whole
 from pipeboard_assets.sync.entity_sync import FULL
 from pipeboard_assets.sync.forecast import Forecaster
+from pipeboard_assets.sync.months import month_of, months_between
 from pipeboard_io import Warehouse
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Forecast
 
@@ -45,7 +46,7 @@ def progress(warehouse: Warehouse, entities: Collection[str], history_start: str
     begun = {name: read[name] for name in entities if name in read}
     if not begun:
         return None
-    months = months_of(history_start, now)
+    months = months_between(history_start, month_of(now))
     done = {month for month in months if all(month in dict(begun.get(name, ())) for name in entities)}
     left = tuple(month for month in reversed(months) if month not in done)
     finished = [at for each in begun.values() for _, at in each]
@@ -59,14 +60,6 @@ def history_told(warehouse: Warehouse, history_start: str, now: datetime) -> str
     monthly = {entity.name for entity in CATALOG if entity.is_incremental}
     found = progress(warehouse, monthly - read_whole(warehouse), history_start, now)
     return None if found is None else str(found)
-
-
-def months_of(history_start: str, now: datetime) -> tuple[str, ...]:
-    """Every month YYYY-MM from the first one of the history to the current one, in UTC."""
-    first, last = (
-        int(month[:4]) * 12 + int(month[5:7]) - 1 for month in (history_start, f"{now.astimezone(UTC):%Y-%m}")
-    )
-    return tuple(f"{month // 12:04}-{month % 12 + 1:02}" for month in range(first, last + 1))
 
 
 def is_too_large(forecaster: Forecaster, client: "PipedriveClient", entities: Collection[str]) -> bool:

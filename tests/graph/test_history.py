@@ -1,22 +1,26 @@
 """A first load larger than the day's tokens: newest months first, over as many days as it takes, then like any other."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from pipeboard_assets.commands.plan import plan
+from pipeboard_assets.commands.reports import status
 from pipeboard_assets.commands.syncing import perform
 from pipeboard_assets.graph.launching import runs_of
 from pipeboard_assets.graph.outcome import Status, SyncOutcome
 from pipeboard_assets.graph.request import SyncRequest
-from pipeboard_assets.sync.history import months_of, progress
+from pipeboard_assets.sync.history import progress
+from pipeboard_assets.sync.months import months_between
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import Account
 from tests.graph.test_sync import assert_equals_truth
 
 NEW = ("organizations", "persons", "deals", "activities")
-START = "2026-07"
+START = "2026-09"
 
 
 @pytest.fixture
@@ -51,13 +55,23 @@ def newest(account: Account) -> set[str]:
     return {row["month"] for row in rows}
 
 
-def test_a_first_load_larger_than_the_days_tokens_is_spread_over_days(poor: Account) -> None:
+def test_a_first_load_larger_than_the_days_tokens_is_spread_over_days(
+    poor: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
     outcome = sync(poor)
     assert outcome.status is Status.STOPPED
-    assert "2026-11" in newest(poor) and "2026-07" not in newest(poor)
+    assert "2026-11" in newest(poor) and START not in newest(poor)
     assert poor.warehouse.query("SELECT count(*) > 0 AS of_use FROM bi.main_bi") == [{"of_use": True}]
     told = progress(poor.warehouse, NEW, START, datetime(2026, 11, 20, tzinfo=UTC))
     assert told is not None and told.left and told.left[-1] == START
+    status(poor.settings, as_json=False)
+    shown = capsys.readouterr().err
+    (used,) = re.findall(r"API tokens: (\d+) used in the last 24 hours", shown)
+    assert f"{3 - len(told.left)} of 3 months" in shown and 0 < int(used) <= poor.server.tokens_spent
+    a_day_passes(poor)
+    plan(poor.settings, SyncRequest(), as_json=False)
+    shown = capsys.readouterr().out
+    assert "months left" in shown and shown.count("what changed") == len(NEW)
     days = 1
     while outcome.status is not Status.SUCCESS:
         a_day_passes(poor)
@@ -79,4 +93,4 @@ def test_an_account_that_fits_is_read_in_one_run(fresh_account: Account) -> None
 
 
 def test_the_months_of_a_history_are_every_one_once() -> None:
-    assert months_of("2025-11", datetime(2026, 2, 1, tzinfo=UTC)) == ("2025-11", "2025-12", "2026-01", "2026-02")
+    assert months_between("2025-11", "2026-02") == ("2025-11", "2025-12", "2026-01", "2026-02")

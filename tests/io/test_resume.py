@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, Self
 
 import polars as pl
 import psycopg
@@ -25,7 +27,10 @@ from pipeboard_io import (
 )
 from pipeboard_io.checkpoints import RESUMABLE_DAYS
 from pipeboard_io.errors import RETRIABLE
+from pipeboard_resources.embedded.postgres import postgres_server
+from pipeboard_resources.embedded.processes import wait_until
 from tests.io.observer import Observer
+from tests.io.pooler import pooled
 
 PAGES = 6
 
@@ -242,16 +247,80 @@ def test_rows_nobody_comes_back_for_are_swept_after_a_while(
     warehouse.load(Load(table(schema), frames=pages([]), resume_key=f"{schema} new"))
 
 
-def test_a_crash_of_the_server_forgets_rows_and_checkpoint_together(
-    warehouse: Warehouse, observer: Observer, schema: str
-) -> None:
-    interrupt(warehouse, table(schema))
-    # What a crash does to unlogged tables; the staging table itself stays, empty.
-    for stage in observer.stages():
-        observer.sql(f"TRUNCATE pipeboard.{stage}")
-    observer.sql("TRUNCATE pipeboard.checkpoint")
-    unlogged = "SELECT relpersistence::text FROM pg_class WHERE oid = 'pipeboard.checkpoint'::regclass"
-    assert observer.value(unlogged) == "u"
-    report = warehouse.load(Load(table(schema), frames=pages([]), resume_key=schema))
-    assert (report.resumed, report.rows) == (False, 60)
-    assert observer.stages() == []
+class Crash:
+    """PostgreSQL killed under everybody: one backend that dies by SIGKILL makes it throw all of them out and recover."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._servers = ExitStack()
+        self.url = self._servers.enter_context(postgres_server(state_dir)).url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._servers.close()
+
+    def now(self) -> None:
+        with closing(psycopg.connect(self.url, autocommit=True)) as witness:
+            with closing(psycopg.connect(self.url)) as victim:
+                os.kill(victim.info.backend_pid, signal.SIGKILL)
+            assert wait_until(lambda: not _is_alive(witness), seconds=10)
+        assert wait_until(lambda: _answers(self.url), seconds=30)
+
+
+def _is_alive(connection: psycopg.Connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@pytest.fixture
+def crash(state_dir: Path) -> Iterator[Crash]:
+    with Crash(state_dir) as crash:
+        yield crash
+
+
+def test_a_crash_of_the_server_costs_no_staged_page_of_a_load_that_can_go_on(crash: Crash) -> None:
+    warehouse, made = Warehouse(crash.url), table("s")
+    warehouse.migrate()
+
+    def source(checkpoint: Mapping[str, Any] | None) -> Iterator[Batch]:
+        for batch in pages([])(checkpoint):
+            yield batch
+            if batch.checkpoint == {"next": 3}:
+                while warehouse.checkpoint("s") != {"next": 3}:
+                    time.sleep(0.01)
+                crash.now()
+
+    with pytest.raises(RETRIABLE):
+        warehouse.load(Load(made, frames=source, resume_key="s"))
+    fetched: list[int] = []
+    report = warehouse.load(Load(made, frames=pages(fetched), resume_key="s"))
+    assert (report.resumed, report.rows, fetched) == (True, 60, [3, 4, 5])
+
+
+def test_a_load_that_cannot_go_on_publishes_nothing_of_what_a_crash_emptied(crash: Crash) -> None:
+    """Behind a pooler its next statement may meet the server that came back."""
+    warehouse = Warehouse(crash.url)
+    warehouse.migrate()
+
+    def source() -> Iterator[Batch]:
+        yield Batch(pl.DataFrame({"id": [1]}))
+        with psycopg.connect(crash.url, autocommit=True) as connection:
+            connection.execute("CHECKPOINT")  # else not even the stage may outlive it
+        crash.now()
+        yield Batch(pl.DataFrame({"id": [2]}))
+
+    with pooled(crash.url) as url, pytest.raises(RETRIABLE):
+        Warehouse(url).load(Load(table("s"), frames=source()))
+    assert warehouse.load(Load(table("s"), frames=[pl.DataFrame({"id": [3]})])).rows == 1

@@ -137,7 +137,10 @@ def test_an_exporter_outlives_a_restart_of_postgresql(
     """Meanwhile it says so and shows no counter: one at 0 would look as if it had begun anew."""
     with psycopg.connect(postgres_url, autocommit=True) as server, exporter(watched.settings, port=0) as (address, _):
         port = int(address.rpartition(":")[2])
-        with pytest.raises(SettingError, match=f"127.0.0.1:{port} cannot be used"), exporter(watched.settings, port=port):
+        with (
+            pytest.raises(SettingError, match=f"127.0.0.1:{port} cannot be used"),
+            exporter(watched.settings, port=port),
+        ):
             pass  # a second exporter on the same port says so in a sentence
         before = Scrape.at(address)
         with shut(server, watched.settings):

@@ -1,0 +1,28 @@
+"""Stages that a later load may continue outlive a crash of PostgreSQL, with their checkpoints and rejects.
+
+`live_stage` stays unlogged: a crash empties it, and with it the claim of every load that was staging. So a load that goes
+on behind a pooler, over a new connection, cannot publish a stage that the crash has emptied.
+"""
+
+import sqlalchemy as sa
+from alembic import context, op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    schema = context.config.attributes["schema"]
+    name = op.get_context().dialect.identifier_preparer.quote(schema)
+    op.create_table(
+        "live_stage",
+        sa.Column("stage", sa.Text, primary_key=True),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+        comment="Staging tables claimed since PostgreSQL last started after a crash",
+    )
+    # What is staged now is unlogged: a crash would empty it and leave its checkpoint. It is read anew, which is harmless.
+    op.execute(f"DELETE FROM {name}.checkpoint")
+    op.execute(f"DELETE FROM {name}.staged_reject")
+    op.execute(f"ALTER TABLE {name}.checkpoint SET LOGGED")
+    op.execute(f"ALTER TABLE {name}.staged_reject SET LOGGED")
