@@ -31,6 +31,9 @@ format: setup ## Put the code into the one format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+lives: setup ## 200 random lives of a company against the promise
+	@$(BIN)/python -m pytest --dist=load tests/graph/test_life.py --lives 200 $(ARGS)
+
 soak: setup ## Random lives of a company against the promise, for an hour (MINUTES=5 for less)
 	@$(BIN)/python -m pytest -n 0 -s tests/graph/test_life.py -k hour --soak-minutes $(or $(MINUTES),60)
 
@@ -50,4 +53,4 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: bench check dashboard demo format help lock setup soak test test-packages ui
+.PHONY: bench check dashboard demo format help lives lock setup soak test test-packages ui
