@@ -269,7 +269,13 @@ def serve(
 
     `clock` gives UNIX seconds to the limits. PortInUseError when the port is taken.
     """
-    standin = StandIn(company, api_key=api_key, clock=clock)
+    with serve_standin(StandIn(company, api_key=api_key, clock=clock), host=host, port=port) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serve_standin(standin: StandIn, *, host: str = LOOPBACK, port: int = 0) -> Iterator[Server]:
+    """The same for a stand-in that is there already."""
     listener = _listening_socket(host, port)
     server = _uvicorn(standin)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="standin", daemon=True)
