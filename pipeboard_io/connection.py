@@ -6,6 +6,7 @@ Everything is set per transaction (SET LOCAL), so that PgBouncer in transaction 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeAlias
 
 import psycopg
@@ -47,6 +48,55 @@ def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
             raise connection_error(error) from None
 
     return connect
+
+
+class Spare:
+    """Connections for short questions: the last one is kept for the next, because opening one takes ten times as long.
+
+    Loads open their own: which backend stages says whether a load is still alive (checkpoints.py).
+    """
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self._connect = connect
+        self._lock = Lock()
+        self._kept: Connection | None = None
+
+    @contextmanager
+    def borrowed(self) -> Iterator[Connection]:
+        """A connection that answers, nobody else's meanwhile."""
+        connection = self._kept_one() or self._connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._keep(connection)
+
+    def close(self) -> None:
+        """Close the one that is kept."""
+        if (kept := self._take()) is not None:
+            kept.close()
+
+    def _kept_one(self) -> Connection | None:
+        kept = self._take()
+        if kept is not None:
+            try:
+                kept.execute("")
+            except psycopg.Error:  # the server went away or began anew meanwhile
+                kept.close()
+                return None
+        return kept
+
+    def _take(self) -> Connection | None:
+        with self._lock:
+            kept, self._kept = self._kept, None
+        return kept
+
+    def _keep(self, connection: Connection) -> None:
+        with self._lock:
+            surplus, self._kept = self._kept, connection
+        if surplus is not None:
+            surplus.close()
 
 
 @contextmanager

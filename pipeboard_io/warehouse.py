@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 from uuid import uuid4
+from weakref import finalize
 
 import polars as pl
 from psycopg.rows import dict_row
 
 from pipeboard_io import checkpoints, dictionary, ledger, reading, schema, state, views, watermarks
-from pipeboard_io.connection import Connection, Timeouts, connector, transaction
+from pipeboard_io.connection import Connection, Spare, Timeouts, connector, transaction
 from pipeboard_io.dictionary import Budget, ColumnAssignment, SourceField
 from pipeboard_io.errors import WarehouseError, translated
 from pipeboard_io.ledger import Attempt
@@ -29,7 +31,8 @@ _DEFAULT_BUDGET = Budget()
 class Warehouse:
     """A PostgreSQL database (14 or newer) that loads write to; safe to share among threads.
 
-    Every operation opens a connection of its own and closes it. `state_schema` holds ledger, watermarks, checkpoints,
+    Every load opens a connection of its own and closes it; short operations share one that is closed with the warehouse,
+    or when nobody holds the warehouse any more. `state_schema` holds ledger, watermarks, checkpoints,
     rejects, tombstones and the column dictionary; it is created by the first operation that needs it. `connect` replaces
     how connections are made, for a pool or a proxy; they must be psycopg connections in autocommit mode.
     """
@@ -50,6 +53,8 @@ class Warehouse:
         self._work_memory_megabytes = work_memory_megabytes
         self._budget = budget
         self._connect = connect or connector(url, self._timeouts)
+        self._spare = Spare(self._connect)
+        self.close = finalize(self, self._spare.close)
         self._migration = Lock()
         self._is_migrated = False
 
@@ -58,7 +63,7 @@ class Warehouse:
 
     def migrate(self) -> None:
         """Brings the state schema to this release's version: forwards only, in a transaction, safe side by side."""
-        with self._connect() as connection:
+        with self._spare.borrowed() as connection:
             state.migrate(connection, self._state, self._timeouts)
         self._is_migrated = True
 
@@ -90,7 +95,7 @@ class Warehouse:
     def fit(self, table: Table) -> None:
         """Makes the table exist and have the columns, comments and indexes declared; touches no row of it."""
         self._ensure_state()
-        with self._connect() as connection:
+        with self._spare.borrowed() as connection:
             loader = Loader(connection, self._state, self._timeouts, work_memory_megabytes=self._work_memory_megabytes)
             loader.fit_table(table, has_load=False)
 
@@ -105,13 +110,13 @@ class Warehouse:
 
     def ddl(self, table: Table) -> list[str]:
         """The statements that `load` would run to make the table fit; raises SchemaDriftError where none can."""
-        with self._connect() as connection, translated(f"Comparing {table} with the database"):
+        with self._spare.borrowed() as connection, translated(f"Comparing {table} with the database"):
             change = schema.difference(table, schema.read(connection, table, self._state))
         return [*change.statements, *change.indexes]
 
     def drift(self, table: Table) -> schema.Change:
         """How the table differs from the declaration, narrower columns included."""
-        with self._connect() as connection, translated(f"Comparing {table} with the database"):
+        with self._spare.borrowed() as connection, translated(f"Comparing {table} with the database"):
             return schema.difference(table, schema.read(connection, table, self._state))
 
     def watermark(self, name: str) -> datetime | None:
@@ -170,7 +175,7 @@ class Warehouse:
 
     def query(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The rows of a SELECT as dictionaries, in a read-only transaction."""
-        with self._connect() as connection, translated("A query"), transaction(connection, self._timeouts):
+        with self._spare.borrowed() as connection, translated("A query"), transaction(connection, self._timeouts):
             connection.execute("SET TRANSACTION READ ONLY")
             with connection.cursor(row_factory=dict_row) as cursor:
                 return cursor.execute(query, params).fetchall()
@@ -178,7 +183,7 @@ class Warehouse:
     def describe(self, select: str) -> list[tuple[str, str]]:
         """(name, type) of the columns that a SELECT yields, without running it."""
         text = f"SELECT * FROM (\n{select.strip().rstrip(';')}\n) AS q LIMIT 0".encode()
-        with self._connect() as connection, translated("Describing a SELECT"):
+        with self._spare.borrowed() as connection, translated("Describing a SELECT"):
             found = connection.execute(text).description or []
             types = connection.execute(
                 "SELECT ARRAY(SELECT format_type(oid, NULL) FROM unnest(%s::oid[]) WITH ORDINALITY k(oid, n) ORDER BY n)",
@@ -192,14 +197,14 @@ class Warehouse:
             if not self._is_migrated:
                 self.migrate()
 
-    def _state_connection(self) -> Connection:
+    def _state_connection(self) -> AbstractContextManager[Connection]:
         self._ensure_state()
-        return self._connect()
+        return self._spare.borrowed()
 
     def _record_failure(self, load: Load, attempt: Attempt, error: BaseException, seconds: Mapping[str, float]) -> None:
         try:
             with (
-                self._connect() as connection,
+                self._spare.borrowed() as connection,
                 translated("Writing the ledger"),
                 transaction(connection, self._timeouts),
             ):

@@ -1,7 +1,7 @@
 """Resources of the graph: Pipedrive and Redis from `pipeboard_resources`, the warehouse and its IO manager."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Self
 
 import dagster as dg
@@ -26,8 +26,9 @@ def open_warehouse(settings: Settings) -> Iterator[Warehouse]:
             lock_timeout_seconds=settings.lock_timeout_seconds,
             statement_timeout_seconds=settings.statement_timeout_seconds,
         )
-        warehouse.migrate()
-        yield warehouse
+        with closing(warehouse):
+            warehouse.migrate()
+            yield warehouse
 
 
 def build_resources(settings: Settings, observer: Observer) -> Mapping[str, dg.ResourceDefinition]:
