@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
@@ -214,6 +215,31 @@ def doctor() -> int:
     from pipeboard_assets.commands import doctor as examination
 
     return examination.doctor(settings)
+
+
+_file = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+
+
+@main.command()
+@_file
+@_command
+def backup(file: Path) -> int:
+    """Write tables, views and state into one file, with what is needed to prove a restore of it."""
+    settings = _read_settings()
+    from pipeboard_assets.commands import backup as keeping
+
+    return keeping.backup(settings, file)
+
+
+@main.command()
+@_file
+@_command
+def restore(file: Path) -> int:
+    """Put a backup into an empty database and prove that it is what was saved."""
+    settings = _read_settings()
+    from pipeboard_assets.commands import backup as keeping
+
+    return keeping.restore(settings, file)
 
 
 @main.command()

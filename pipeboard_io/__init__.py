@@ -6,16 +6,19 @@ this module does not import it.
 
 from pipeboard_io.dictionary import Budget, ColumnAssignment, FieldColumns, SourceField
 from pipeboard_io.errors import (
+    ArchiveError,
     AuthenticationError,
     ConstraintError,
     DatabaseMissingError,
     DatabaseUnavailableError,
     DatabaseUrlError,
+    DumpError,
     FrameError,
     LoadError,
     MassDeleteError,
     PrivilegeError,
     ResourceError,
+    RestoreError,
     ResumeError,
     SchemaDriftError,
     StatementTimeoutError,
@@ -30,6 +33,7 @@ from pipeboard_io.views import View, ViewColumn, ViewReport, ViewStatus
 from pipeboard_io.warehouse import Warehouse
 
 __all__ = [
+    "ArchiveError",
     "AuthenticationError",
     "Batch",
     "Budget",
@@ -40,6 +44,7 @@ __all__ = [
     "DatabaseMissingError",
     "DatabaseUnavailableError",
     "DatabaseUrlError",
+    "DumpError",
     "FieldColumns",
     "FrameError",
     "Load",
@@ -50,6 +55,7 @@ __all__ = [
     "Reconcile",
     "Reject",
     "ResourceError",
+    "RestoreError",
     "ResumeError",
     "SchemaDriftError",
     "Scope",

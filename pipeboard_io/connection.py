@@ -27,11 +27,17 @@ class Timeouts:
     connect_seconds: float = 15.0
 
 
-def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
-    """A function that opens connections; it keeps the URL to itself, so that no repr shows a password."""
+def libpq_url(url: str) -> str:
+    """The URL with the scheme that libpq knows, where it was written for SQLAlchemy."""
     for scheme in _SCHEMES:
         if url.startswith(scheme):
-            url = "postgresql://" + url.removeprefix(scheme)
+            return "postgresql://" + url.removeprefix(scheme)
+    return url
+
+
+def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
+    """A function that opens connections; it keeps the URL to itself, so that no repr shows a password."""
+    url = libpq_url(url)
 
     def connect() -> Connection:
         try:

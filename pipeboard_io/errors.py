@@ -8,6 +8,9 @@ WarehouseError
 ├── PrivilegeError                a right is missing
 ├── ResourceError                 disk full, out of memory, too many connections (worth a retry later)
 ├── StateVersionError             the state schema is newer than this code
+├── ArchiveError                  a backup cannot be written, or is not whole
+├── DumpError                     pg_dump or pg_restore gave up
+├── RestoreError                  a backup may not be restored here, or what was restored is not what was saved
 └── LoadError                     one table could not be loaded; nothing of it was published
     ├── FrameError                a frame does not fit the declared table
     ├── SchemaDriftError          the table in the database cannot be made to fit
@@ -56,6 +59,18 @@ class ResourceError(WarehouseError):
 
 class StateVersionError(WarehouseError):
     """The state schema was migrated by a newer release than this one."""
+
+
+class ArchiveError(WarehouseError):
+    """A backup file cannot be written or read, or is not what was written."""
+
+
+class DumpError(WarehouseError):
+    """pg_dump or pg_restore gave up; the message ends with what it said last."""
+
+
+class RestoreError(WarehouseError):
+    """The target holds something already, or what was restored is not what was saved."""
 
 
 class LoadError(WarehouseError):

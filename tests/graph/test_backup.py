@@ -1,0 +1,209 @@
+"""A backup restored into an empty database is the same company, and whatever is not whole or in the way is refused."""
+
+import json
+import stat
+import threading
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
+from pipeboard_assets.commands.backup import backup, restore
+from pipeboard_io import ArchiveError, DatabaseUrlError, DumpError, RestoreError, StateVersionError, Warehouse, archive
+from pipeboard_io.dumping import dump
+from pipeboard_resources.embedded import BinariesNotFoundError
+from pipeboard_resources.embedded.postgres_clients import find_client
+from pipeboard_resources.pipedrive.standin import Server
+from pipeboard_resources.settings import Settings
+from tests.graph.conftest import Account
+from tests.graph.test_sync import assert_equals_truth, assert_green
+
+
+@pytest.fixture(scope="module")
+def saved(
+    standin_factory: Callable[..., Server], database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Account, Path]:
+    """A synced company whose newest sync broke off, and its backup."""
+    folder = tmp_path_factory.mktemp("backup")
+    account = Account(standin_factory(deals=30), database_url, folder, redis_url, old_names_schema="antes")
+    assert_green(account.sync())
+    account.server.faults.add("status_403", "/api/v2/deals/archived", times=None)
+    account.sync(assets=("deals",), full=True)
+    account.server.faults.clear()
+    backup(account.settings, folder / "company.backup")
+    return account, folder / "company.backup"
+
+
+@pytest.fixture
+def empty(saved: tuple[Account, Path], fresh_database: str) -> Settings:
+    """The same settings on an empty database."""
+    return saved[0].settings.model_copy(update={"database_url": SecretStr(fresh_database)})
+
+
+def schemas_of(settings: Settings) -> list[str]:
+    assert settings.database_url is not None
+    query = "SELECT nspname AS name FROM pg_namespace WHERE nspname IN ('pipedrive', 'bi', 'pipeboard', 'antes')"
+    return [row["name"] for row in Warehouse(settings.database_url.get_secret_value()).query(query)]
+
+
+def test_a_restored_company_is_the_same_and_its_next_sync_is_right(
+    saved: tuple[Account, Path], empty: Settings, tmp_path: Path, redis_url: str
+) -> None:
+    account, file = saved
+    assert restore(empty, file) == 0
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert empty.database_url is not None
+    restored = Account(
+        account.server, empty.database_url.get_secret_value(), tmp_path, redis_url, old_names_schema="antes"
+    )
+    assert restored.rows("pipedrive.deals") == account.rows("pipedrive.deals")
+    assert restored.warehouse.watermarks() == account.warehouse.watermarks()
+    assert restored.warehouse.query("SELECT count(*) FROM antes.negocios") == account.warehouse.query(
+        "SELECT count(*) FROM antes.negocios"
+    )
+    deal = account.company.ids("deals")[0]
+    account.company.update("deals", deal, {"title": "after the disaster"})
+    assert_green(restored.sync(assets=("deals",), full=True))
+    assert_equals_truth(restored, "deals")
+
+
+def test_a_backup_beside_a_writer_holds_one_moment(
+    saved: tuple[Account, Path], tmp_path: Path, empty: Settings
+) -> None:
+    account, _ = saved
+    assert account.settings.database_url is not None
+    is_over = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(account.settings.database_url.get_secret_value(), autocommit=True) as connection:
+            while not is_over.is_set():
+                connection.execute("UPDATE pipedrive.persons SET synced_at = clock_timestamp()")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        backup(account.settings, tmp_path / "moving.backup")
+    finally:
+        is_over.set()
+        writer.join()
+    assert restore(empty, tmp_path / "moving.backup") == 0
+
+
+def test_a_target_that_holds_anything_is_refused_and_left_alone(saved: tuple[Account, Path]) -> None:
+    account, file = saved
+    before = account.rows("pipedrive.deals")
+    with pytest.raises(RestoreError, match="overwrites nothing"):
+        restore(account.settings, file)
+    assert account.rows("pipedrive.deals") == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "other file", "no file"])
+def test_a_file_that_is_not_whole_is_refused_before_anything_is_restored(
+    saved: tuple[Account, Path], empty: Settings, tmp_path: Path, damage: str
+) -> None:
+    whole, damaged = bytearray(saved[1].read_bytes()), tmp_path / "damaged"
+    whole[len(whole) // 2] ^= 1
+    if damage != "no file":
+        damaged.write_bytes({"cut": whole[: len(whole) // 2], "bit": whole, "other file": b"-- SQL"}[damage])
+    with pytest.raises(ArchiveError, match="damaged|no backup|cannot be read"):
+        restore(empty, damaged)
+    assert schemas_of(empty) == []
+
+
+def rewritten(file: Path, target: Path, **changes: object) -> Path:
+    """A copy of a backup whose manifest says something else."""
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(target, "w") as new:
+        manifest = json.loads(old.read("manifest.json"))
+        new.writestr("manifest.json", json.dumps(manifest | changes))
+        new.writestr("database.dump", old.read("database.dump"))
+    return target
+
+
+def test_a_restore_that_differs_from_what_was_saved_is_no_success(
+    saved: tuple[Account, Path], empty: Settings, tmp_path: Path
+) -> None:
+    tables = {name: {"rows": c.rows, "digest": c.digest} for name, c in archive.read_manifest(saved[1]).tables.items()}
+    tables["pipedrive.deals"]["digest"] = "1"
+    with pytest.raises(RestoreError, match=r"not what was saved: pipedrive\.deals"):
+        restore(empty, rewritten(saved[1], tmp_path / "other", tables=tables))
+
+
+def test_a_check_that_finds_something_else_after_a_restore_is_no_success(
+    saved: tuple[Account, Path], empty: Settings, tmp_path: Path
+) -> None:
+    findings = {**archive.read_manifest(saved[1]).findings, "bi.main_bi sums_by_currency": 3}
+    assert "pipedrive.deals references" in findings
+    with pytest.raises(RestoreError, match="bi.main_bi sums_by_currency: 3 was saved, 0 is there"):
+        restore(empty, rewritten(saved[1], tmp_path / "other", findings=findings))
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "sentence"),
+    [
+        ({"state_version": "9999"}, StateVersionError, "upgrade this program"),
+        ({"server": 99}, RestoreError, "99 or newer"),
+        ({"client": 99}, BinariesNotFoundError, "pg_restore 99 or newer is needed"),
+        ({"format": 2}, ArchiveError, "use the release that made it"),
+    ],
+)
+def test_a_backup_of_something_newer_is_refused(
+    saved: tuple[Account, Path],
+    empty: Settings,
+    tmp_path: Path,
+    changes: dict[str, object],
+    error: type[Exception],
+    sentence: str,
+) -> None:
+    with pytest.raises(error, match=sentence):
+        restore(empty, rewritten(saved[1], tmp_path / "newer", **changes))
+    assert schemas_of(empty) == []
+
+
+def test_a_backup_overwrites_nothing_and_a_broken_one_leaves_no_file(
+    saved: tuple[Account, Path], tmp_path: Path
+) -> None:
+    account, file = saved
+    with pytest.raises(ArchiveError, match="overwrites nothing"):
+        backup(account.settings, file)
+    with pytest.raises(ArchiveError, match="cannot be written"):
+        backup(account.settings, tmp_path / "nowhere" / "x")
+
+    def breaks(sink: object) -> None:
+        raise DumpError("pg_dump failed: out of luck")
+
+    with pytest.raises(DumpError):
+        archive.write(tmp_path / "x", archive.read_manifest(file), breaks)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_client_programs_that_are_absent_or_older_than_the_server_are_told_in_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(BinariesNotFoundError, match="none was found on this machine: install .*postgresql-client-15"):
+        find_client("pg_dump", oldest_major=15, folders=[tmp_path])
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 13.4'\n")
+    old.chmod(0o755)
+    with pytest.raises(BinariesNotFoundError, match="15 or newer is needed here, and only version 13 was found"):
+        find_client("pg_dump", oldest_major=15, folders=[tmp_path])
+    assert find_client("pg_dump", oldest_major=13, folders=[tmp_path]).path == old
+
+
+def test_a_password_is_on_no_command_line(fresh_database: str, tmp_path: Path) -> None:
+    seen, program = tmp_path / "seen", tmp_path / "pg_dump"
+    real = find_client("pg_dump", oldest_major=14).path
+    program.write_text(f'#!/bin/sh\necho "$@" >{seen}\necho "$PGPASSWORD" >{seen}.password\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA s")
+    address = conninfo_to_dict(fresh_database)
+    url = f"postgresql://{address['user']}:hunter2@{address['host']}:{address['port']}/{address['dbname']}"
+    with pytest.raises(DumpError) as refused, Warehouse(fresh_database).snapshot() as snapshot:
+        dump(program, url, schemas=["absent"], snapshot=snapshot.id, sink=BytesIO())
+    assert "hunter2" not in seen.read_text() + str(refused.value) and address["dbname"] in seen.read_text()
+    assert (tmp_path / "seen.password").read_text() == "hunter2\n"
+    with pytest.raises(DatabaseUrlError, match="use a key without one"):
+        dump(program, f"{url}?sslpassword=hunter2", schemas=["s"], snapshot="", sink=BytesIO())

@@ -1,0 +1,24 @@
+"""A newer release starts while a sync of this one runs: the sync ends as it should, and nothing is lost."""
+
+from pathlib import Path
+
+from pipeboard_assets.graph.outcome import Status
+from tests.fixtures.next_release import NEXT, start_next_release, version
+from tests.graph.conftest import Account
+from tests.graph.test_sync import assert_equals_truth
+
+
+def test_a_sync_that_runs_while_another_process_upgrades_is_whole_or_says_why(
+    fresh_account: Account, fresh_database: str, next_release: Path
+) -> None:
+    def upgrade(*_page: object) -> None:
+        fresh_account.server.before_page = None
+        start_next_release(fresh_database, next_release)
+
+    fresh_account.server.before_page = upgrade
+    first = fresh_account.sync(assets=("persons",))
+    assert (first["persons"].status, version(fresh_database)) == (Status.SUCCESS, NEXT)
+    assert_equals_truth(fresh_account, "persons")
+    second = fresh_account.sync(assets=("persons",))["persons"]
+    assert second.status is Status.FAILED and "upgrade this program" in str(second.error)
+    assert_equals_truth(fresh_account, "persons")
