@@ -27,6 +27,9 @@ check: setup ## Lint, format, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: setup ## Known vulnerabilities of what the image holds; asks pypi.org
+	$(BIN)/uv tool run pip-audit@2.10.1 --requirement deploy/requirements.lock --require-hashes --disable-pip --strict
+
 format: setup ## Put the code into the one format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
@@ -53,4 +56,4 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: bench check dashboard demo format help lives lock setup soak test test-packages ui
+.PHONY: audit bench check dashboard demo format help lives lock setup soak test test-packages ui

@@ -1,10 +1,11 @@
 """A whole account synced through Dagster, for the tests of this folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -14,7 +15,9 @@ from pipeboard_assets.graph.outcome import AssetOutcome
 from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_io import Warehouse
 from pipeboard_resources.pipedrive.standin import Server
-from pipeboard_resources.settings import Settings
+from pipeboard_resources.settings import PROJECT_ROOT, Settings
+
+ROLES = (PROJECT_ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
 
 
 class Account:
@@ -66,3 +69,14 @@ def fresh_account(
 ) -> Account:
     """A small company of its own and an empty database."""
     return Account(standin_factory(deals=40), fresh_database, tmp_path, redis_url)
+
+
+@pytest.fixture(scope="module")
+def admin(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Connected as an administrator; deploy/roles.sql ran while there was no table yet."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(ROLES)
+        yield connection
+        # The roles themselves stay: they belong to the whole server, where another worker may use them now.
+        for role in ("loader", "owner", "reader"):
+            connection.execute(f"DROP OWNED BY pipeboard_{role} CASCADE; ALTER ROLE pipeboard_{role} NOLOGIN".encode())

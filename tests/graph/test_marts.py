@@ -13,25 +13,13 @@ import pytest
 from pipeboard_assets.bi.calendar import Habits, calendar_load, days
 from pipeboard_assets.bi.marts import MARTS, parse_mart
 from pipeboard_assets.catalog import CATALOG
-from pipeboard_resources.settings import PROJECT_ROOT
-from tests.graph.conftest import Account
+from tests.graph.conftest import ROLES, Account
 
 Reader = psycopg.Connection[Any]
-READER = (PROJECT_ROOT / "deploy" / "reader.sql").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def owner(database_url: str) -> Iterator[Reader]:
-    """Connected as the role that owns the tables; deploy/reader.sql ran while there were none yet."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute(READER)
-        yield connection
-        # Roles belong to the whole server, which other modules use too.
-        connection.execute("DROP OWNED BY pipeboard_reader; DROP ROLE pipeboard_reader")
-
-
-@pytest.fixture(scope="module")
-def synced(account: Account, owner: Reader) -> Account:
+def synced(account: Account, admin: Reader) -> Account:
     """Synced, then three syncs that each see one deal in another stage: 1 -> 2 -> 1 -> won."""
     green(account)
     company = account.company
@@ -47,15 +35,15 @@ def synced(account: Account, owner: Reader) -> Account:
 
 
 @pytest.fixture(scope="module")
-def reader(synced: Account, owner: Reader, database_url: str) -> Iterator[Reader]:
+def reader(synced: Account, admin: Reader, database_url: str) -> Iterator[Reader]:
     """Connected as a reader after the syncs; the script ran a second time."""
-    owner.execute(READER)
-    owner.execute("DROP ROLE IF EXISTS metabase_test; CREATE ROLE metabase_test LOGIN PASSWORD 'x' IN ROLE pipeboard_reader")  # fmt: skip
+    admin.execute(ROLES)
+    admin.execute("DROP ROLE IF EXISTS metabase_test; CREATE ROLE metabase_test LOGIN PASSWORD 'x' IN ROLE pipeboard_reader")  # fmt: skip
     parts = urlsplit(database_url)
     url = urlunsplit(parts._replace(netloc=f"metabase_test:x@{parts.hostname}:{parts.port}"))
     with psycopg.connect(url, autocommit=True) as connection:
         yield connection
-    owner.execute("DROP ROLE metabase_test")
+    admin.execute("DROP ROLE metabase_test")
 
 
 def green(account: Account, **request: Any) -> None:

@@ -1,0 +1,86 @@
+"""`deploy/roles.sql`: a sync needs no more than the loader has, and the loader has no more than a sync needs."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from dagster_postgres import PostgresRunStorage
+from psycopg import sql
+
+from pipeboard_assets import instance_storage
+from pipeboard_resources.pipedrive.standin import Server
+from tests.graph.conftest import ROLES, Account
+from tests.graph.test_sync import assert_green
+
+
+def as_role(url: str, role: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}:pw@{parts.hostname}:{parts.port}"))
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    standin_factory: Callable[..., Server],
+    admin: psycopg.Connection[Any],
+    database_url: str,
+    redis_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Account:
+    """A company synced by the loader, where PUBLIC has no rights and the script ran twice."""
+    admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(admin.info.dbname)))
+    admin.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    admin.execute(ROLES)
+    admin.execute("ALTER ROLE pipeboard_loader LOGIN PASSWORD 'pw'; ALTER ROLE pipeboard_reader LOGIN PASSWORD 'pw'")
+    url = as_role(database_url, "pipeboard_loader")
+    account = Account(standin_factory(deals=30), url, tmp_path_factory.mktemp("roles"), redis_url)
+    assert_green(account.sync())
+    return account
+
+
+def test_a_field_that_appears_later_is_loaded_and_read_with_these_roles(loaded: Account, database_url: str) -> None:
+    field = loaded.company.add_field("deals", "Safra", "varchar")
+    loaded.company.update("deals", loaded.company.ids("deals")[0], {"custom_fields": {field.code: "2026"}})
+    assert_green(loaded.sync(assets=("deals", "main_bi"), full=True))
+    with psycopg.connect(as_role(database_url, "pipeboard_reader")) as reader:
+        assert reader.execute("SELECT count(*) FROM pipedrive.deals WHERE cf_safra = '2026'").fetchone() == (1,)
+
+
+def test_the_loader_keeps_dagsters_history_in_its_schema(
+    loaded: Account, admin: psycopg.Connection[Any], database_url: str
+) -> None:
+    url = as_role(database_url, "pipeboard_loader")
+    PostgresRunStorage(instance_storage.storage_url(url)).dispose()
+    query = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'dagster'"
+    assert admin.execute(query).fetchall() == [("pipeboard_loader",)]
+
+
+def test_the_owner_looks_after_what_the_loader_made(loaded: Account, database_url: str) -> None:
+    with psycopg.connect(database_url) as owner:
+        owner.execute("SET ROLE pipeboard_owner")
+        owner.execute("ALTER TABLE pipedrive.users SET (fillfactor = 90)")
+        owner.execute("ANALYZE pipedrive.users")
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        ("loader", "CREATE SCHEMA mine"),
+        ("loader", "DROP SCHEMA bi CASCADE"),
+        ("loader", "CREATE TABLE public.mine (id int)"),
+        ("loader", "CREATE ROLE mine"),
+        ("loader", "SELECT * FROM pg_authid"),
+        ("loader", "COPY pipedrive.users TO PROGRAM 'true'"),
+        ("loader", "ALTER ROLE pipeboard_reader NOLOGIN"),
+        ("reader", "SELECT * FROM pipeboard.load"),
+        ("reader", "SELECT * FROM dagster.runs"),
+        ("reader", "UPDATE pipedrive.users SET name = ''"),
+        ("reader", "CREATE TEMPORARY TABLE t (id int)"),
+        ("reader", "CREATE TABLE bi.mine (id int)"),
+    ],
+)
+def test_no_role_may_do_more_than_it_needs(loaded: Account, database_url: str, role: str, statement: str) -> None:
+    url = as_role(database_url, f"pipeboard_{role}")
+    with psycopg.connect(url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement.encode())
