@@ -173,6 +173,7 @@ def sync(
             allow_mass_delete=allow_mass_delete,
             retry_rejected=retry_rejected,
             history_start=settings.history_start,
+            prefix=settings.prefix,
         )
         assets = request.assets
         from pipeboard_assets.commands import syncing
@@ -189,7 +190,9 @@ def plan(selected: tuple[str, ...], full: bool, first: str | None, last: str | N
 
     with _told_as_json(as_json, lambda sentence: {"ddl": [], "requests": None, "tokens": None, "error": sentence}):
         settings = _read_settings()
-        request = asked_for(selected, full=full, months=(first, last), history_start=settings.history_start)
+        request = asked_for(
+            selected, full=full, months=(first, last), history_start=settings.history_start, prefix=settings.prefix
+        )
         from pipeboard_assets.commands import plan as planning
 
         return planning.plan(settings, request, as_json=as_json)

@@ -27,6 +27,7 @@ from pipeboard_io.errors import (
     WarehouseError,
 )
 from pipeboard_io.load import Batch, Load, LoadReport, Reconcile, Reject, Scope, Touch
+from pipeboard_io.placement import Placement
 from pipeboard_io.table import Column, ColumnType, Table
 from pipeboard_io.traces import Trace
 from pipeboard_io.views import View, ViewColumn, ViewReport, ViewStatus
@@ -51,6 +52,7 @@ __all__ = [
     "LoadError",
     "LoadReport",
     "MassDeleteError",
+    "Placement",
     "PrivilegeError",
     "Reconcile",
     "Reject",

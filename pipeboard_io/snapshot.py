@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 
 from pipeboard_io.connection import Connection, Timeouts, scalar, transaction
 from pipeboard_io.errors import translated
+from pipeboard_io.placement import Placement
 
 # What survives a crash of the server; staged rows do not, and pg_dump leaves them out likewise.
 _TABLES = """
@@ -32,11 +33,12 @@ class Snapshot:
 
     id: str
     _connection: Connection = field(repr=False)
+    _placement: Placement
 
     def query(self, query: str, params: Sequence[Any] | None = None) -> list[dict[str, Any]]:
         """The rows of a SELECT as dictionaries. Raises WarehouseError."""
         with translated("A query"), self._connection.cursor(row_factory=dict_row) as cursor:
-            return cursor.execute(query.encode(), params).fetchall()
+            return cursor.execute(self._placement.sql(query).encode(), params).fetchall()
 
     def contents(self, schemas: Sequence[str]) -> dict[str, Content]:
         """Every lasting table of these schemas by name ("schema.table"). Reads all of them. Raises WarehouseError."""
@@ -54,8 +56,8 @@ class Snapshot:
 
 
 @contextmanager
-def opened(connection: Connection, timeouts: Timeouts) -> Iterator[Snapshot]:
+def opened(connection: Connection, timeouts: Timeouts, placement: Placement) -> Iterator[Snapshot]:
     """A snapshot on a connection that is used for nothing else meanwhile. Raises WarehouseError."""
     with translated("Taking a snapshot"), transaction(connection, timeouts):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield Snapshot(str(scalar(connection, "SELECT pg_export_snapshot()")), connection)
+        yield Snapshot(str(scalar(connection, "SELECT pg_export_snapshot()")), connection, placement)

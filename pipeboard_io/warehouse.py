@@ -19,6 +19,7 @@ from pipeboard_io.errors import WarehouseError, translated
 from pipeboard_io.ledger import Attempt
 from pipeboard_io.load import Load, LoadReport
 from pipeboard_io.loader import Clock, Loader
+from pipeboard_io.placement import Placement
 from pipeboard_io.snapshot import Snapshot
 from pipeboard_io.state import State
 from pipeboard_io.table import Table
@@ -27,6 +28,7 @@ from pipeboard_io.views import View, ViewReport
 logger = logging.getLogger(__name__)
 
 _DEFAULT_BUDGET = Budget()
+_WHERE_THEY_ARE_CALLED = Placement()
 
 
 class Warehouse:
@@ -34,8 +36,9 @@ class Warehouse:
 
     Every load opens a connection of its own and closes it; short operations share one that is closed with the warehouse,
     or when nobody holds the warehouse any more. `state_schema` holds ledger, watermarks, checkpoints,
-    rejects, tombstones and the column dictionary; it is created by the first operation that needs it. `connect` replaces
-    how connections are made, for a pool or a proxy; they must be psycopg connections in autocommit mode.
+    rejects, tombstones and the column dictionary; it is created by the first operation that needs it. `placement` puts
+    schemas elsewhere than they are called, in everything that is asked of this object. `connect` replaces how connections
+    are made, for a pool or a proxy; they must be psycopg connections in autocommit mode.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class Warehouse:
         statement_timeout_seconds: float = 60 * 60.0,
         work_memory_megabytes: int = 64,
         budget: Budget = _DEFAULT_BUDGET,
+        placement: Placement = _WHERE_THEY_ARE_CALLED,
         connect: Callable[[], Connection] | None = None,
     ) -> None:
-        self._state = State(state_schema)
+        self.placement = placement
+        self._state = State(placement.schema(state_schema))
         self._timeouts = Timeouts(lock_seconds=lock_timeout_seconds, statement_seconds=statement_timeout_seconds)
         self._work_memory_megabytes = work_memory_megabytes
         self._budget = budget
@@ -74,6 +79,7 @@ class Warehouse:
         Raises LoadError or another WarehouseError, or whatever the frames raise; a row of the ledger tells of it either way.
         """
         self._ensure_state()
+        load = self.placement.load(load)
         attempt = Attempt(uuid4().hex, datetime.now(UTC))
         clock = Clock()
         try:
@@ -91,14 +97,14 @@ class Warehouse:
         """Writes into the ledger that a load ended before it could be handed to `load`; `load` only says which one."""
         attempt = Attempt(uuid4().hex, started_at)
         seconds = {"total": (datetime.now(UTC) - started_at).total_seconds()}
-        self._record_failure(load, attempt, error, seconds)
+        self._record_failure(self.placement.load(load), attempt, error, seconds)
 
     def fit(self, table: Table) -> None:
         """Makes the table exist and have the columns, comments and indexes declared; touches no row of it."""
         self._ensure_state()
         with self._spare.borrowed() as connection:
             loader = Loader(connection, self._state, self._timeouts, work_memory_megabytes=self._work_memory_megabytes)
-            loader.fit_table(table, has_load=False)
+            loader.fit_table(self.placement.table(table), has_load=False)
 
     def define(self, view: View) -> ViewReport:
         """Makes the view what it is declared to be; writes nothing where it already is.
@@ -106,17 +112,20 @@ class Warehouse:
         Renamed columns are renamed in place and new ones appended, so that views on it keep working. Raises
         SchemaDriftError where a relation of that name is not ours, and another WarehouseError for SQL that does not run.
         """
+        view = self.placement.view(view)
         with self._state_connection() as connection, translated(f"Defining the view {view}"):
             return views.define(connection, self._state, self._timeouts, view)
 
     def ddl(self, table: Table) -> list[str]:
         """The statements that `load` would run to make the table fit; raises SchemaDriftError where none can."""
+        table = self.placement.table(table)
         with self._spare.borrowed() as connection, translated(f"Comparing {table} with the database"):
             change = schema.difference(table, schema.read(connection, table, self._state))
         return [*change.statements, *change.indexes]
 
     def drift(self, table: Table) -> schema.Change:
         """How the table differs from the declaration, narrower columns included."""
+        table = self.placement.table(table)
         with self._spare.borrowed() as connection, translated(f"Comparing {table} with the database"):
             return schema.difference(table, schema.read(connection, table, self._state))
 
@@ -172,14 +181,14 @@ class Warehouse:
 
     def scan(self, table: str) -> pl.LazyFrame:
         """A table ("schema.name") as a lazy frame, read when collected: only the columns used, in batches."""
-        return reading.scan(self._connect, table)
+        return reading.scan(self._connect, self.placement.relation(table))
 
     def query(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The rows of a SELECT as dictionaries, in a read-only transaction."""
         with self._spare.borrowed() as connection, translated("A query"), transaction(connection, self._timeouts):
             connection.execute("SET TRANSACTION READ ONLY")
             with connection.cursor(row_factory=dict_row) as cursor:
-                return cursor.execute(query, params).fetchall()
+                return cursor.execute(self.placement.sql(query), params).fetchall()
 
     @contextmanager
     def vacant(self, schemas: Sequence[str]) -> Iterator[None]:
@@ -190,12 +199,12 @@ class Warehouse:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """One moment of the database, for several queries and for pg_dump; writers go on beside it."""
-        with self._connect() as connection, snapshot.opened(connection, self._timeouts) as opened:
+        with self._connect() as connection, snapshot.opened(connection, self._timeouts, self.placement) as opened:
             yield opened
 
     def describe(self, select: str) -> list[tuple[str, str]]:
         """(name, type) of the columns that a SELECT yields, without running it."""
-        text = f"SELECT * FROM (\n{select.strip().rstrip(';')}\n) AS q LIMIT 0".encode()
+        text = f"SELECT * FROM (\n{self.placement.sql(select).strip().rstrip(';')}\n) AS q LIMIT 0".encode()
         with self._spare.borrowed() as connection, translated("Describing a SELECT"):
             found = connection.execute(text).description or []
             types = connection.execute(

@@ -75,6 +75,12 @@ def _schema_of_ones_own(name: str) -> str:
     return name
 
 
+def _slug(name: str) -> str:
+    if name and not re.fullmatch(r"[a-z](?:[a-z0-9_]{0,30}[a-z0-9])?", name):
+        raise ValueError(f"{name!r} is no short name; write small letters, digits and _, 32 at most, for example acme")
+    return name
+
+
 def _origin(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -133,6 +139,11 @@ class Settings(BaseSettings):
     )
     pipedrive_base_url: Annotated[str, AfterValidator(_origin)] = Field(
         "https://api.pipedrive.com", alias="PIPEDRIVE_BASE_URL", description="Any origin, for example your company's."
+    )
+    account: Annotated[str, AfterValidator(_slug)] = Field(
+        "",
+        alias="PIPEBOARD_ACCOUNT",
+        description="Short name of the company, before the names of its schemas and assets; for several in one database.",
     )
     database_url: SecretStr | None = Field(
         None, alias="DATABASE_URL", description="postgresql://user:password@host:5432/name. Empty: embedded PostgreSQL."
@@ -286,6 +297,11 @@ class Settings(BaseSettings):
         if self.fresh_warn_hours >= self.fresh_fail_hours:
             raise ValueError("PIPEBOARD_FRESH_WARN_HOURS must be less than PIPEBOARD_FRESH_FAIL_HOURS")
         return self
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of this company's schemas, assets and jobs."""
+        return f"{self.account}_" if self.account else ""
 
     @property
     def warns_after(self) -> timedelta:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.catalog.schemas import SCHEMAS, placement_of
 from pipeboard_assets.commands.console import say
 from pipeboard_assets.commands.environment import servers
 from pipeboard_assets.graph.checks import entity_checks, main_bi_checks, verdicts
@@ -29,7 +30,7 @@ def backup(settings: Settings, file: Path) -> int:
     """Write the file; a sync may go on beside it. Raises WarehouseError or BinariesNotFoundError, and leaves no file."""
     with servers(settings, say) as ready:
         url = _url(ready)
-        warehouse = Warehouse(url)
+        warehouse = Warehouse(url, placement=placement_of(settings))
         warehouse.migrate()
         with warehouse.snapshot() as snapshot:
             server = _server(snapshot)
@@ -44,7 +45,7 @@ def backup(settings: Settings, file: Path) -> int:
                 state_version=HEAD,
                 schemas=schemas,
                 tables=tables,
-                findings=_findings(snapshot, tables),
+                findings=_findings(warehouse, snapshot, tables),
             )
             archive.write(
                 file,
@@ -66,7 +67,7 @@ def restore(settings: Settings, file: Path) -> int:
         )
     with servers(settings, say) as ready:
         url = _url(ready)
-        warehouse = Warehouse(url)
+        warehouse = Warehouse(url, placement=placement_of(settings))
         with warehouse.snapshot() as snapshot:
             server = _server(snapshot)
         if server < manifest.server:
@@ -89,7 +90,9 @@ def _prove(warehouse: Warehouse, manifest: Manifest) -> None:
     """Every table holds what it held, and every check finds what it found. Raises RestoreError."""
     with warehouse.snapshot() as snapshot:
         tables = snapshot.contents(manifest.schemas)
-        differing = _differing(manifest.tables, tables) or _differing(manifest.findings, _findings(snapshot, tables))
+        differing = _differing(manifest.tables, tables) or _differing(
+            manifest.findings, _findings(warehouse, snapshot, tables)
+        )
     if differing:
         raise RestoreError(
             f"What was restored is not what was saved: {'; '.join(differing[:_SHOWN])}. Do not use these tables: drop the "
@@ -105,12 +108,13 @@ def _differing(saved: Mapping[str, object], restored: Mapping[str, object]) -> S
     ]
 
 
-def _findings(snapshot: Snapshot, tables: Collection[str]) -> dict[str, int]:
+def _findings(warehouse: Warehouse, snapshot: Snapshot, tables: Collection[str]) -> dict[str, int]:
     """What the checks of every table find, by "schema.table check"; without those that depend on today's date too, which
     are never an error."""
-    there = frozenset(entity.name for entity in CATALOG if f"pipedrive.{entity.name}" in tables)
+    where = warehouse.placement
+    there = frozenset(entity.name for entity in CATALOG if where.relation(f"pipedrive.{entity.name}") in tables)
     checks = {f"pipedrive.{entity.name}": entity_checks(entity, there) for entity in CATALOG if entity.name in there}
-    if str(MAIN_BI) in tables:
+    if where.relation(str(MAIN_BI)) in tables:
         checks[str(MAIN_BI)] = main_bi_checks()
     return {
         f"{table} {verdict.check.name}": verdict.found
@@ -120,7 +124,8 @@ def _findings(snapshot: Snapshot, tables: Collection[str]) -> dict[str, int]:
 
 
 def _schemas(settings: Settings) -> list[str]:
-    return [name for name in ("pipedrive", "bi", "pipeboard", settings.old_names_schema) if name]
+    ours = map(placement_of(settings).schema, SCHEMAS)
+    return [*ours, *([settings.old_names_schema] if settings.old_names_schema else [])]
 
 
 def _server(snapshot: Snapshot) -> int:

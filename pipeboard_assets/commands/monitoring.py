@@ -85,7 +85,11 @@ def _read_dagster(
     settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
 ) -> Figures:
     partitions = months(settings.history_start).get_partition_keys()
-    monthly = {entity.name: (asset_key(entity.name), partitions) for entity in CATALOG if entity.is_incremental}
+    monthly = {
+        entity.name: (asset_key(entity.name, settings.prefix), partitions)
+        for entity in CATALOG
+        if entity.is_incremental
+    }
     warehouse.query("SELECT 1")  # Dagster tries to connect for 10 s and longer; our own connection fails at once
     for _ in range(_POOLS):
         try:

@@ -96,7 +96,7 @@ def _tables() -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def _counts(warehouse: Warehouse, schema: str, name: str) -> Mapping[str, int]:
-    exists = warehouse.query("SELECT to_regclass(%s) IS NOT NULL AS exists", [f"{schema}.{name}"])[0]["exists"]
+    exists = warehouse.query(f"SELECT to_regclass('{schema}.{name}') IS NOT NULL AS exists")[0]["exists"]
     if not exists:
         return {"rows": 0, "deleted": 0}
     if name == MAIN_BI.name:

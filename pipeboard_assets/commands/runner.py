@@ -28,31 +28,31 @@ def run_sync(
     """Run the selected assets in this process; returns the run's id, its seconds and the outcome of each asset."""
     end_dead_runs(instance)
     started = time.monotonic()
-    job = defs.resolve_job_def(SYNC_ALL)
+    job = defs.resolve_job_def(request.prefix + SYNC_ALL)
     result = job.execute_in_process(
         instance=instance,
         # The outcome is told by the caller; Dagster's own log lines would bury it. The run's page in the UI has them.
         run_config={**run_config(request), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags={**run_tags(request, job.partitions_def), **signature()},
-        asset_selection=[*map(asset_key, request.assets), *view_keys(defs)],
+        asset_selection=[*(asset_key(name, request.prefix) for name in request.assets), *view_keys(defs)],
         raise_on_error=False,
     )
     seconds = time.monotonic() - started
-    return result.run_id, seconds, tuple(_outcomes(request.assets, result.all_events))
+    return result.run_id, seconds, tuple(_outcomes(request, result.all_events))
 
 
-def _outcomes(names: Sequence[str], events: Sequence[DagsterEvent]) -> Iterator[AssetOutcome]:
+def _outcomes(request: SyncRequest, events: Sequence[DagsterEvent]) -> Iterator[AssetOutcome]:
     by_step: dict[str, list[DagsterEvent]] = {}
     for event in events:
         if event.step_key:
             by_step.setdefault(event.step_key, []).append(event)
     run_error = None if by_step else _run_error(events)
     causes: dict[str, set[str]] = {}
-    for name in names:
+    for name in request.assets:
         upstream = set().union(*(causes.get(each, ()) for each in _upstream(name)))
         outcome = _outcome(
             name,
-            by_step.get(asset_key(name).to_python_identifier(), []),
+            by_step.get(asset_key(name, request.prefix).to_python_identifier(), []),
             causes=sorted(upstream, key=ASSETS.index),
             run_error=run_error,
         )

@@ -60,7 +60,7 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
         open_warehouse(settings) as warehouse,
         _display(settings, request) as display,
     ):
-        observer = Observer(display, LivePush(settings.pushgateway_address))
+        observer = Observer(display, LivePush(settings.pushgateway_address, account=settings.account))
         if request.retry_rejected:
             request = replace(request, assets=with_rejects(warehouse, request))
         outcome = SyncOutcome(run_id="", status=Status.SUCCESS, seconds=0.0, requests=0, tokens=0)

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import yaml
 
 from pipeboard_assets.commands.console import say
 from pipeboard_assets.commands.demo import demo_environment
@@ -25,8 +28,10 @@ def serve(settings: Settings, *, port: int) -> int:
     _check_port(port)
     with _environment(settings) as ready:
         say(f"Dagster UI: http://127.0.0.1:{port}  (Ctrl-C stops it)")
-        command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-        environment = os.environ | process_environment(ready) | {"PYTHONWARNINGS": _UNHEEDED_WARNING}
+        ours = process_environment(ready)
+        workspace = _workspace(settings, Path(ours["DAGSTER_HOME"]))
+        command = [sys.executable, "-m", "dagster", "dev", "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]
+        environment = os.environ | ours | {"PYTHONWARNINGS": _UNHEEDED_WARNING}
         if "ui_url" not in settings.model_fields_set:
             environment["PIPEBOARD_UI_URL"] = f"http://127.0.0.1:{port}"
         # polars takes SIGINT over so that system calls go on after it (SA_RESTART); this wait would never see Ctrl-C.
@@ -34,6 +39,18 @@ def serve(settings: Settings, *, port: int) -> int:
         with _process_group(command, environment) as process, suppress(KeyboardInterrupt):
             return process.wait()
     return 0
+
+
+def _workspace(settings: Settings, home: Path) -> str:
+    """The checkout's workspace.yaml; with an account, the same under the company's name, in DAGSTER_HOME."""
+    if not settings.account:
+        return "workspace.yaml"
+    workspace = yaml.safe_load((PROJECT_ROOT / "workspace.yaml").read_text(encoding="utf-8"))
+    module = workspace["load_from"][0]["python_module"]
+    module |= {"location_name": settings.prefix + module["location_name"], "working_directory": str(PROJECT_ROOT)}
+    named = home / "workspace.yaml"
+    named.write_text(yaml.safe_dump(workspace), encoding="utf-8")
+    return str(named)
 
 
 @contextmanager

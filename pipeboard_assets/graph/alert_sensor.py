@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from pipeboard_assets.graph.alerts import Level, Memory, News, message_about
+from pipeboard_assets.graph.automation import SYNC_ALL
 from pipeboard_assets.graph.entity_assets import asset_key
 from pipeboard_assets.graph.request import ASSETS
 from pipeboard_assets.graph.resources import open_warehouse
@@ -40,19 +41,21 @@ def build_alert_sensor(settings: Settings, *, now: Now = lambda: datetime.now(UT
         notifier = Notifier(settings.alert_urls)
         if not notifier.channels:
             return dg.SensorResult(skip_reason="PIPEBOARD_ALERT_URLS is empty: nobody is told of anything.")
-        moment = now()
+        moment, whose = now(), f"{settings.account}: " if settings.account else ""
         memory = Memory.model_validate_json(context.cursor) if context.cursor else Memory(seen_until=moment)
-        for run in _new_runs(context.instance, memory):
-            fresh = memory.fresh(run_news(context.instance, run), now=moment)
+        for run in _new_runs(context.instance, memory, settings.prefix):
+            fresh = memory.fresh(run_news(context.instance, run, settings.prefix), now=moment)
             if fresh:
                 link = f"{settings.ui_url}/runs/{run.run_id}"
-                memory.post(message_about(f"run {run.run_id[:8]}", fresh, link=link), notifier.channels, now=moment)
+                memory.post(
+                    message_about(f"{whose}run {run.run_id[:8]}", fresh, link=link), notifier.channels, now=moment
+                )
         with open_warehouse(settings) as warehouse:
             late = memory.fresh(freshness_news(warehouse, settings, now=moment), now=moment)
         silent = memory.fresh(daemon_news(context.instance), now=moment)
         for subject, news in (("freshness", late), ("Dagster", silent)):
             if news:
-                memory.post(message_about(subject, news, link=settings.ui_url), notifier.channels, now=moment)
+                memory.post(message_about(whose + subject, news, link=settings.ui_url), notifier.channels, now=moment)
         sent, waiting, given_up = memory.deliver(notifier, now=moment)
         said = (
             f"{sent} sent, {waiting} to be tried again, {given_up} given up."
@@ -64,7 +67,7 @@ def build_alert_sensor(settings: Settings, *, now: Now = lambda: datetime.now(UT
     return alerts
 
 
-def _new_runs(instance: dg.DagsterInstance, memory: Memory) -> list[dg.DagsterRun]:
+def _new_runs(instance: dg.DagsterInstance, memory: Memory, prefix: str) -> list[dg.DagsterRun]:
     """Runs that ended since the last look, each once. One that Dagster starts again by itself is not over yet."""
     # A second of overlap: several runs may end in the same one.
     ended = dg.RunsFilter(statuses=list(_ENDED), updated_after=memory.seen_until - timedelta(seconds=1))
@@ -73,12 +76,19 @@ def _new_runs(instance: dg.DagsterInstance, memory: Memory) -> list[dg.DagsterRu
     for record in fresh:
         memory.seen_until = max(memory.seen_until, record.update_timestamp.replace(tzinfo=UTC))
     memory.seen_runs = [*memory.seen_runs, *(each.dagster_run.run_id for each in fresh)][-_RUNS_AT_ONCE * 4 :]
-    return [each.dagster_run for each in fresh if each.dagster_run.tags.get("dagster/will_retry") != "true"]
+    ended_for_good = (each.dagster_run for each in fresh if each.dagster_run.tags.get("dagster/will_retry") != "true")
+    return [run for run in ended_for_good if _is_of(run, prefix)]
 
 
-def run_news(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[News]:
+def _is_of(run: dg.DagsterRun, prefix: str) -> bool:
+    """Whether it is the company's: several share an instance only when each of them has a prefix."""
+    keys = run.asset_selection or ()
+    return run.job_name == prefix + SYNC_ALL if not keys else any(key.path[0].startswith(prefix) for key in keys)
+
+
+def run_news(instance: dg.DagsterInstance, run: dg.DagsterRun, prefix: str) -> Iterator[News]:
     """What a run tells: of each asset, of each check, and of the run itself where no step explains its end."""
-    steps = {asset_key(name).to_python_identifier(): name for name in ASSETS}
+    steps = {asset_key(name, prefix).to_python_identifier(): name for name in ASSETS}
     explained = False
     reds = set()
     for entry in instance.all_logs(run.run_id, of_type=_TOLD_OF_A_RUN):

@@ -29,13 +29,13 @@ def range_tags(first_key: str, last_key: str) -> dict[str, str]:
     return {"dagster/asset_partition_range_start": first_key, "dagster/asset_partition_range_end": last_key}
 
 
-def build_sync_all() -> UnresolvedAssetJobDefinition:
+def build_sync_all(prefix: str) -> UnresolvedAssetJobDefinition:
     """The one job that refreshes everything: monthly assets by key or range, the others beside them.
 
     Dagster infers the partitions from the monthly assets and runs the unpartitioned ones without a key.
     """
     return dg.define_asset_job(
-        SYNC_ALL,
+        prefix + SYNC_ALL,
         selection=dg.AssetSelection.all(),
         description="Every table, in order. With the current month's key: what changed since the last sync.",
         tags={SYNC_TAG: "yes"},

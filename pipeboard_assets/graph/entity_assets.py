@@ -45,8 +45,9 @@ class SyncConfig(dg.Config):
     allow_mass_delete: bool = False
 
 
-def asset_key(name: str) -> dg.AssetKey:
-    return dg.AssetKey([MAIN_BI.schema if name == MAIN_BI.name else "pipedrive", name])
+def asset_key(name: str, prefix: str) -> dg.AssetKey:
+    """Schema and table, as they are called in the database."""
+    return dg.AssetKey([prefix + (MAIN_BI.schema if name == MAIN_BI.name else "pipedrive"), name])
 
 
 def build_assets(
@@ -66,23 +67,23 @@ def build_entity_asset(
     """Upstream are the entities that its columns refer to; its output is a lazy Load, which the IO manager carries out.
     Then the table is checked."""
 
-    key = asset_key(entity.name)
+    key = asset_key(entity.name, settings.prefix)
     specs = check_specs(key, entity_checks(entity))
 
     @dg.asset(
         key=key,
-        deps=[asset_key(name) for name in entity.upstream],
+        deps=[asset_key(name, settings.prefix) for name in entity.upstream],
         group_name=entity.group,
         kinds={"pipedrive", "postgres"},
         owners=[OWNER],
         description=entity.description,
-        metadata=_declared_columns(entity),
+        metadata=_declared_columns(entity, key),
         partitions_def=partitions if entity.is_incremental else None,
         backfill_policy=dg.BackfillPolicy.single_run() if entity.is_incremental else None,
         freshness_policy=_freshness_policy(settings),
         automation_condition=when_upstream_lands() if entity.upstream else None,
         check_specs=specs,
-        pool=PIPEDRIVE_POOL,
+        pool=settings.prefix + PIPEDRIVE_POOL,
         required_resource_keys={"pipedrive", "warehouse"},
         io_manager_key="io_manager",
     )
@@ -186,12 +187,12 @@ class MartConfig(dg.Config):
 def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
     """The mart: one SELECT, published by the same IO manager."""
 
-    key, checks = asset_key(MAIN_BI.name), main_bi_checks()
+    key, checks = asset_key(MAIN_BI.name, settings.prefix), main_bi_checks()
     specs = check_specs(key, checks)
 
     @dg.asset(
         key=key,
-        deps=[asset_key(name) for name in UPSTREAM],
+        deps=[asset_key(name, settings.prefix) for name in UPSTREAM],
         group_name="bi",
         kinds={"postgres", "sql"},
         owners=[OWNER],
@@ -216,17 +217,17 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
                 run_id=context.run.run_id,
                 everything=config.mode == "full",
             )
-        yield dg.Output(load, metadata={"dagster/column_lineage": _main_bi_lineage()})
+        yield dg.Output(load, metadata={"dagster/column_lineage": _main_bi_lineage(settings.prefix)})
         yield from check_events(specs, context.resources.warehouse, str(MAIN_BI), checks)
 
     return main_bi
 
 
-def _main_bi_lineage() -> dg.TableColumnLineage:
+def _main_bi_lineage(prefix: str) -> dg.TableColumnLineage:
     """What the UI's Lineage of a column draws; it reads that of the newest materialization."""
     return dg.TableColumnLineage(
         {
-            column: [dg.TableColumnDep(asset_key(entity), source) for entity, source in sources]
+            column: [dg.TableColumnDep(asset_key(entity, prefix), source) for entity, source in sources]
             for column, sources in SOURCES.items()
         }
     )
@@ -236,10 +237,10 @@ def _freshness_policy(settings: Settings) -> dg.FreshnessPolicy:
     return dg.FreshnessPolicy.time_window(fail_window=settings.fails_after, warn_window=settings.warns_after)
 
 
-def _declared_columns(entity: Entity) -> dict[str, object]:
+def _declared_columns(entity: Entity, key: dg.AssetKey) -> dict[str, object]:
     columns = [
         dg.TableColumn(column.name, column.type.value, column.comment)
         for attribute in base_attributes(entity)
         for column in attribute.columns
     ]
-    return {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": f"pipedrive.{entity.name}"}
+    return {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": ".".join(key.path)}

@@ -71,14 +71,14 @@ def mode_of(name: str, request: SyncRequest) -> Mode:
 def run_config(request: SyncRequest) -> dict[str, Any]:
     """Configuration of the run's steps."""
     ops: dict[str, Any] = {
-        asset_key(name).to_python_identifier(): {
+        asset_key(name, request.prefix).to_python_identifier(): {
             "config": {"mode": mode_of(name, request).value, "allow_mass_delete": request.allow_mass_delete}
         }
         for name in request.assets
         if name != MAIN_BI.name
     }
     if request.full and MAIN_BI.name in request.assets:
-        ops[asset_key(MAIN_BI.name).to_python_identifier()] = {"config": {"mode": Mode.FULL.value}}
+        ops[asset_key(MAIN_BI.name, request.prefix).to_python_identifier()] = {"config": {"mode": Mode.FULL.value}}
     return {"ops": ops}
 
 

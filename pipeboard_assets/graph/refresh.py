@@ -102,7 +102,7 @@ def build_refresh_sensor(
 
     @dg.sensor(
         name="refresh",
-        job_name=SYNC_ALL,
+        job_name=settings.prefix + SYNC_ALL,
         minimum_interval_seconds=_EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts a sync when a table is late or missing; waits while one runs, and longer while syncs fail.",
@@ -113,15 +113,22 @@ def build_refresh_sensor(
         end_dead_runs(context.instance)
         with open_warehouse(settings) as warehouse:
             successes = last_successes(warehouse)
-            history = progress(warehouse, without_history(warehouse, SyncRequest()), settings.history_start, now())
+            history = progress(
+                warehouse,
+                without_history(warehouse, SyncRequest(prefix=settings.prefix)),
+                settings.history_start,
+                now(),
+            )
             situation = replace(
-                _runs(context.instance), successes=successes, history=None if history is None else str(history)
+                _runs(context.instance, settings.prefix + SYNC_ALL),
+                successes=successes,
+                history=None if history is None else str(history),
             )
             decision = decide(situation, late_after=settings.warns_after, now=now())
             if not decision.starts:
                 return dg.SkipReason(decision.why)
             try:
-                runs = runs_of(settings, warehouse, SyncRequest())
+                runs = runs_of(settings, warehouse, SyncRequest(prefix=settings.prefix))
             except PipedriveError as error:  # a first sync asks how large the account is
                 return dg.SkipReason(f"{decision.why} But no sync starts, because {error}")
         is_late = bool(late(successes, ASSETS, after=settings.warns_after, now=now()))
@@ -134,9 +141,9 @@ def build_refresh_sensor(
     return refresh
 
 
-def _runs(instance: dg.DagsterInstance) -> Situation:
+def _runs(instance: dg.DagsterInstance, job: str) -> Situation:
     """What the newest syncs tell, those of the command included."""
-    records = instance.get_run_records(dg.RunsFilter(job_name=SYNC_ALL), limit=_RUNS_LOOKED_AT)
+    records = instance.get_run_records(dg.RunsFilter(job_name=job), limit=_RUNS_LOOKED_AT)
     ended = [record for record in records if record.dagster_run.is_finished]
     failed = []
     for record in ended:
@@ -152,19 +159,19 @@ def _runs(instance: dg.DagsterInstance) -> Situation:
     )
 
 
-def build_weekly_reconciliation(partitions: dg.PartitionsDefinition[str]) -> dg.ScheduleDefinition:
+def build_weekly_reconciliation(settings: Settings, partitions: dg.PartitionsDefinition[str]) -> dg.ScheduleDefinition:
     """Once a week everything is read again, and what is gone from Pipedrive is marked: no list of changes tells that."""
 
     @dg.schedule(
         name="weekly_reconciliation",
-        job_name=SYNC_ALL,
+        job_name=settings.prefix + SYNC_ALL,
         cron_schedule="0 3 * * 0",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Sundays at 03:00 UTC: reads everything again and marks what is gone.",
     )
     def weekly_reconciliation(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        request = SyncRequest(full=True)
+        request = SyncRequest(full=True, prefix=settings.prefix)
         why = "Sunday: everything is read again, and what is gone is marked."
         return dg.RunRequest(run_config=run_config(request), tags={**run_tags(request, partitions), WHY_TAG: why})
 

@@ -16,7 +16,8 @@ MONTHLY = tuple(entity.name for entity in CATALOG if entity.is_incremental)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
     """What a person asked for. `first`/`last`: months YYYY-MM of a backfill, both or none; `is_history`: they are a part of
-    a first load that is spread over days. `without_history`: assets that were never read whole."""
+    a first load that is spread over days. `without_history`: assets that were never read whole. `prefix`: of the company's
+    names (Settings.prefix)."""
 
     assets: tuple[str, ...] = ASSETS
     full: bool = False
@@ -26,6 +27,7 @@ class SyncRequest:
     retry_rejected: bool = False
     is_history: bool = False
     without_history: frozenset[str] = frozenset()
+    prefix: str = ""
 
 
 def asked_for(
@@ -36,6 +38,7 @@ def asked_for(
     allow_mass_delete: bool = False,
     retry_rejected: bool = False,
     history_start: str,
+    prefix: str = "",
 ) -> SyncRequest:
     """The request behind the options. Raises click.UsageError when they contradict each other."""
     names = [name.strip() for item in selected for name in item.split(",") if name.strip()]
@@ -61,6 +64,7 @@ def asked_for(
         last=last,
         allow_mass_delete=allow_mass_delete,
         retry_rejected=retry_rejected,
+        prefix=prefix,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Self
 import dagster as dg
 from pydantic import PrivateAttr
 
+from pipeboard_assets.catalog.schemas import placement_of
 from pipeboard_assets.graph.failures import as_dagster_failure
 from pipeboard_assets.graph.observer import Observer
 from pipeboard_assets.graph.run_process import sign
@@ -25,6 +26,7 @@ def open_warehouse(settings: Settings) -> Iterator[Warehouse]:
             url,
             lock_timeout_seconds=settings.lock_timeout_seconds,
             statement_timeout_seconds=settings.statement_timeout_seconds,
+            placement=placement_of(settings),
         )
         with closing(warehouse):
             warehouse.migrate()

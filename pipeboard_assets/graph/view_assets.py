@@ -17,10 +17,11 @@ from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.bi.marts import MARTS
 from pipeboard_assets.bi.old_names import lineage, mart_views, old_views
 from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.catalog.schemas import placement_of
 from pipeboard_assets.graph.failures import as_dagster_failure
 from pipeboard_assets.logs import doing
 from pipeboard_assets.records.frames import base_attributes
-from pipeboard_io import View, ViewReport, ViewStatus, Warehouse, WarehouseError
+from pipeboard_io import Placement, View, ViewReport, ViewStatus, Warehouse, WarehouseError
 from pipeboard_io.io_manager import report_metadata
 from pipeboard_resources.settings import Settings
 
@@ -28,7 +29,6 @@ STEP = "bi_views"
 SCHEMA = "bi"
 OWNER = "team:data"
 
-_CALENDAR_KEY = dg.AssetKey([CALENDAR.schema, CALENDAR.name])
 _RELATIONS = """
 SELECT concat(n.nspname, '.', c.relname) AS name FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('bi', 'pipedrive')
@@ -42,22 +42,24 @@ def view_keys(defs: dg.Definitions) -> list[dg.AssetKey]:
 
 
 def _specs(settings: Settings) -> Iterator[dg.AssetSpec]:
+    where = placement_of(settings)
     columns = [(column.name, column.comment) for column in CALENDAR.columns]
-    yield _spec(str(CALENDAR), (), CALENDAR.comment, columns, kind="table")
+    yield _spec(where, str(CALENDAR), (), CALENDAR.comment, columns, kind="table")
     for entity in CATALOG:
         reads = (f"pipedrive.{name}" for name in dict.fromkeys((entity.name, *entity.references.values())))
         words = f"{entity.description} Living rows, custom fields under their current labels, names beside ids."
         columns = [(column.name, column.comment) for each in base_attributes(entity) for column in each.columns]
-        yield _spec(f"{SCHEMA}.{entity.name}", reads, words, columns)
+        yield _spec(where, f"{SCHEMA}.{entity.name}", reads, words, columns)
     for mart in MARTS:
-        yield _spec(str(mart), mart.reads, mart.description, mart.columns.items())
+        yield _spec(where, str(mart), mart.reads, mart.description, mart.columns.items())
     if settings.old_names_schema:
         for name, read in lineage().items():
             words = f"{', '.join(read)} under the names of earlier dashboards."
-            yield _spec(f"{settings.old_names_schema}.{name}", read, words, ())
+            yield _spec(where, f"{settings.old_names_schema}.{name}", read, words, ())
 
 
 def _spec(
+    where: Placement,
     name: str,
     reads: Iterable[str],
     description: str | None,
@@ -66,15 +68,15 @@ def _spec(
 ) -> dg.AssetSpec:
     """A node; skippable, because its tables may not be there yet."""
     return dg.AssetSpec(
-        key=name.split("."),
-        deps=[dg.AssetKey(each.split(".")) for each in reads],
+        key=where.relation(name).split("."),
+        deps=[dg.AssetKey(where.relation(each).split(".")) for each in reads],
         description=description,
         group_name=SCHEMA,
         kinds={"postgres", kind},
         owners=[OWNER],
         skippable=True,
         metadata={
-            "dagster/table_name": name,
+            "dagster/table_name": where.relation(name),
             "dagster/column_schema": dg.TableSchema(
                 [dg.TableColumn(each, description=words) for each, words in columns]
             ),
@@ -84,6 +86,8 @@ def _spec(
 
 def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
     """All views; one whose tables are not there yet is passed over, and one that fails keeps none of the others."""
+    where = placement_of(settings)
+    calendar_key = dg.AssetKey([where.schema(CALENDAR.schema), CALENDAR.name])
 
     @dg.multi_asset(
         name=STEP,
@@ -97,12 +101,12 @@ def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
         failed: list[WarehouseError] = []
         with as_dagster_failure():
             calendar = calendar_load(warehouse, _habits(settings), datetime.now(UTC).date(), run_id=context.run.run_id)
-            if calendar is not None and _CALENDAR_KEY in context.selected_asset_keys:
+            if calendar is not None and calendar_key in context.selected_asset_keys:
                 yield dg.MaterializeResult(
-                    asset_key=_CALENDAR_KEY, metadata=report_metadata(CALENDAR, warehouse.load(calendar))
+                    asset_key=calendar_key, metadata=report_metadata(CALENDAR, warehouse.load(calendar))
                 )
         for view in _views(warehouse, settings):
-            key = dg.AssetKey([view.schema, view.name])
+            key = dg.AssetKey([where.schema(view.schema), view.name])
             if key not in context.selected_asset_keys:
                 continue
             try:
@@ -128,17 +132,17 @@ def _habits(settings: Settings) -> Habits:
 
 def _views(warehouse: Warehouse, settings: Settings) -> Iterator[View]:
     """The views whose tables are there, each after those that it reads."""
-    dictionary = read_dictionary(warehouse)
+    where, dictionary = warehouse.placement, read_dictionary(warehouse)
     yield from label_views(dictionary)
     warehouse.fit(DEAL_CHANGE.table)
     present = {row["name"] for row in warehouse.query(_RELATIONS)}
     for mart in MARTS:
-        if present.issuperset(mart.reads):
-            present.add(str(mart))
+        if present.issuperset(map(where.relation, mart.reads)):
+            present.add(where.relation(str(mart)))
             yield mart.view(settings.timezone)
     if settings.old_names_schema:
         yield from old_views(settings.old_names_schema, dictionary)
-        if str(MAIN_BI) in present:
+        if where.relation(str(MAIN_BI)) in present:
             yield from mart_views(settings.old_names_schema)
 
 

@@ -26,10 +26,13 @@ _TROUBLE = (OSError, HTTPException, ValueError)  # the last: an address that is 
 
 
 class LivePush:
-    """Pushes for one load at a time. `address` (host:port) None: does nothing."""
+    """Pushes for one load at a time. `address` (host:port) None: does nothing; `account` becomes a part of the group."""
 
-    def __init__(self, address: str | None, *, every_seconds: float = 5.0, timeout_seconds: float = 2.0) -> None:
+    def __init__(
+        self, address: str | None, *, account: str = "", every_seconds: float = 5.0, timeout_seconds: float = 2.0
+    ) -> None:
         self._address = address
+        self._account = account
         self._every_seconds = every_seconds
         self._timeout_seconds = timeout_seconds
         self._ended = threading.Event()
@@ -64,7 +67,7 @@ class LivePush:
             raise
 
     def _push_until_ended(self, address: str, tally: Tally, ended: threading.Event) -> None:
-        group = {"asset": tally.asset}
+        group = {"asset": tally.asset, **({"account": self._account} if self._account else {})}
         progress = Progress(tally)
         registry = registry_of(FiguresCollector(Source(series.LIVE, progress.read)))
         try:

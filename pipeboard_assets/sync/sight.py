@@ -19,7 +19,7 @@ _LAST_USER = """
 SELECT facts ->> 'key_user' AS id, coalesce((facts ->> 'key_is_admin')::boolean, false) AS is_admin FROM pipeboard.load
 WHERE entity = %s AND mode = 'full' AND status = 'success' AND facts ? 'key_user' ORDER BY finished_at DESC LIMIT 1
 """
-_EXISTS = "SELECT to_regclass(%s) IS NOT NULL AS exists"
+_EXISTS = "SELECT to_regclass('pipedrive.{table}') IS NOT NULL AS exists"
 _OWNERS = """
 SELECT owner_id, count(*) AS rows, min(id) AS one FROM pipedrive.{table}
 WHERE deleted_at IS NULL AND owner_id IS NOT NULL GROUP BY owner_id ORDER BY rows DESC
@@ -69,7 +69,7 @@ def require_same_sight(warehouse: Warehouse, entity: str, user: KeyUser, owners_
     Raises MassDeleteError where the user is no global admin, and is not the one of the last full sync, was an admin then,
     or has lost sight of every record of an owner.
     """
-    if user.is_admin or not warehouse.query(_EXISTS, [f"pipedrive.{entity}"])[0]["exists"]:
+    if user.is_admin or not warehouse.query(_EXISTS.format(table=entity))[0]["exists"]:
         return
     stored = warehouse.query(_OWNERS.format(table=entity))
     living = sum(row["rows"] for row in stored)

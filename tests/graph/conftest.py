@@ -1,6 +1,7 @@
 """A whole account synced through Dagster, for the tests of this folder."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from pipeboard_assets.catalog.schemas import placement_of
 from pipeboard_assets.commands.runner import run_sync
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.graph.outcome import AssetOutcome
@@ -38,16 +40,16 @@ class Account:
             history_start="2026-01",
             **settings,
         )
-        self.warehouse = Warehouse(database_url)
+        self.warehouse = Warehouse(database_url, placement=placement_of(self.settings))
         self.warehouse.migrate()
 
     def sync(self, **request: Any) -> dict[str, AssetOutcome]:
         """Outcome by asset; the first one asks for the whole history as the command does."""
         from pipeboard_assets.graph.launching import without_history
 
-        asked = SyncRequest(**request)
+        asked = SyncRequest(**request, prefix=self.settings.prefix)
         if not (asked.full or asked.first):
-            asked = SyncRequest(**request, without_history=without_history(self.warehouse, asked))
+            asked = replace(asked, without_history=without_history(self.warehouse, asked))
         with dg.DagsterInstance.ephemeral() as instance:
             _, _, outcomes = run_sync(build_defs(self.settings), instance, asked)
         return {outcome.asset: outcome for outcome in outcomes}

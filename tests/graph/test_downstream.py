@@ -49,7 +49,7 @@ class Graph:
                 instance=self.instance,
                 run_config=config,
                 tags=tags,
-                asset_selection=[asset_key(name) for name in names] or None,
+                asset_selection=[asset_key(name, "") for name in names] or None,
                 raise_on_error=False,
             )
             .success
@@ -61,7 +61,7 @@ class Graph:
         self.cursor = result.cursor
         found: dict[str, set[str | None]] = {}
         for name in (node.key.path[-1] for node in self.defs.resolve_asset_graph().asset_nodes):
-            if partitions := result.get_requested_partitions(asset_key(name)):
+            if partitions := result.get_requested_partitions(asset_key(name, "")):
                 found[name] = partitions
         return found
 

@@ -63,6 +63,17 @@ def test_the_owner_looks_after_what_the_loader_made(loaded: Account, database_ur
         owner.execute("ANALYZE pipedrive.users")
 
 
+def test_a_company_beside_others_has_roles_of_its_own(fresh_database: str) -> None:
+    with psycopg.connect(fresh_database, autocommit=True, options="-c pipeboard.account=acme") as admin:
+        admin.execute(ROLES)
+        owner = "SELECT nspname, nspowner::regrole::text FROM pg_namespace WHERE nspname LIKE 'acme%' ORDER BY 1"
+        schemas = [(f"acme_{name}", "acme_pipeboard_owner") for name in ("bi", "pipeboard", "pipedrive")]
+        assert admin.execute(owner).fetchall() == schemas
+        for role in ("loader", "owner", "reader"):
+            admin.execute(f"DROP OWNED BY acme_pipeboard_{role} CASCADE".encode())
+            admin.execute(f"DROP ROLE acme_pipeboard_{role}".encode())
+
+
 @pytest.mark.parametrize(
     ("role", "statement"),
     [

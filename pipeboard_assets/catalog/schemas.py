@@ -1,0 +1,11 @@
+"""The schemas that we fill, and where they lie when several companies share a database."""
+
+from pipeboard_io import Placement
+from pipeboard_resources.settings import Settings
+
+SCHEMAS = ("pipedrive", "bi", "pipeboard")
+
+
+def placement_of(settings: Settings) -> Placement:
+    """PIPEBOARD_ACCOUNT goes before the name of each."""
+    return Placement(settings.prefix, SCHEMAS)

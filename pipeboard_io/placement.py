@@ -1,0 +1,64 @@
+"""Where schemas lie: a program speaks of `crm` and `bi`, and a prefix puts them beside those of others in one database.
+
+The warehouse places whatever it is given, declarations and SQL alike, so that nobody else has to know of the prefix.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from pipeboard_io.load import Load
+from pipeboard_io.table import Table
+from pipeboard_io.traces import Trace
+from pipeboard_io.views import View
+
+
+@dataclass(frozen=True)
+class Placement:
+    """`schemas`: the names that the prefix goes before; any other name stays. Without a prefix nothing is changed."""
+
+    prefix: str = ""
+    schemas: tuple[str, ...] = ()
+
+    def schema(self, name: str) -> str:
+        """Where the schema lies."""
+        return f"{self.prefix}{name}" if name in self.schemas else name
+
+    def relation(self, name: str) -> str:
+        """Where "schema.table" lies."""
+        schema, dot, table = name.partition(".")
+        return f"{self.schema(schema)}{dot}{table}"
+
+    def sql(self, text: str) -> str:
+        """SQL of a program's own, without anybody's data: a schema's name before a dot, or alone between single quotes."""
+        return self._pattern.sub(lambda found: f"{self.prefix}{found[0]}", text) if self.prefix else text
+
+    def table(self, table: Table) -> Table:
+        """The declaration of the table where it lies."""
+        return replace(table, schema=self.schema(table.schema))
+
+    def view(self, view: View) -> View:
+        """The same for a view: what it reads too, but no name or comment of a column, which may be anybody's words."""
+        columns = tuple(replace(column, expression=self.sql(column.expression)) for column in view.columns)
+        return replace(view, schema=self.schema(view.schema), body=self.sql(view.body), columns=columns)
+
+    def load(self, load: Load) -> Load:
+        """The same for a load, with what it reads, notes and traces."""
+        scope = load.scope and replace(
+            load.scope,
+            tables=tuple(map(self.relation, load.scope.tables)),
+            keys=load.scope.keys and self.sql(load.scope.keys),
+            select=self.sql(load.scope.select),
+        )
+        select = load.select and self.sql(load.select)
+        return replace(
+            load, table=self.table(load.table), select=select, scope=scope, trace=load.trace and self._trace(load.trace)
+        )
+
+    def _trace(self, trace: Trace) -> Trace:
+        return replace(trace, schema=self.schema(trace.schema))
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        names = "|".join(map(re.escape, self.schemas))
+        return re.compile(rf"""(?<![\w".])(?:{names})(?=\.[a-z_"{{])|(?<=')(?:{names})(?=')""")

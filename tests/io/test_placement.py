@@ -1,0 +1,45 @@
+"""A prefix puts schemas elsewhere, in SQL and declarations, and touches nobody's words."""
+
+import polars as pl
+import pytest
+
+from pipeboard_io import Column, ColumnType, Load, Placement, Table, Warehouse
+
+WHERE = Placement("acme_", ("crm", "bi", "pipeboard"))
+
+
+@pytest.mark.parametrize(
+    ("text", "placed"),
+    [
+        ("SELECT * FROM crm.deals AS d", "SELECT * FROM acme_crm.deals AS d"),
+        ("JOIN bi.x ON bi.x.id = crm.y.id", "JOIN acme_bi.x ON acme_bi.x.id = acme_crm.y.id"),
+        ("'crm.deals'::regclass", "'acme_crm.deals'::regclass"),
+        ("n.nspname IN ('bi', 'crm')", "n.nspname IN ('acme_bi', 'acme_crm')"),
+        ('FROM crm."Odd"', 'FROM acme_crm."Odd"'),
+        ("SELECT scrm.x, t.bi.y, crm, bi", "SELECT scrm.x, t.bi.y, crm, bi"),
+        ('SELECT 1 AS "crm.deals"', 'SELECT 1 AS "crm.deals"'),
+        ("'status.crm.example'", "'status.crm.example'"),
+    ],
+)
+def test_schemas_are_prefixed_and_nothing_else(text: str, placed: str) -> None:
+    assert WHERE.sql(text) == placed
+    assert Placement().sql(text) == text
+
+
+def test_two_prefixes_share_a_database_and_see_their_own_only(fresh_database: str) -> None:
+    table = Table("crm", "t", (Column("id", ColumnType.BIGINT), Column("name", ColumnType.TEXT)))
+    one, two = (
+        Warehouse(fresh_database, placement=Placement(prefix, WHERE.schemas)) for prefix in ("acme_", "globex_")
+    )
+    one.load(Load(table, frames=[pl.DataFrame({"id": [1], "name": ["a"]})]))
+    two.load(Load(table, frames=[pl.DataFrame({"id": [1], "name": ["b"]})]))
+    assert [each.query("SELECT name FROM crm.t") for each in (one, two)] == [[{"name": "a"}], [{"name": "b"}]]
+    assert [each.query("SELECT count(*) AS n FROM pipeboard.load") for each in (one, two)] == [[{"n": 1}]] * 2
+    assert one.read("crm.t")["name"].to_list() == ["a"] and one.ddl(table) == []
+    schemas = "SELECT nspname AS name FROM pg_namespace WHERE nspname !~ '^pg_|^information|^public' ORDER BY 1"
+    assert [row["name"] for row in one.query(schemas)] == [
+        "acme_crm",
+        "acme_pipeboard",
+        "globex_crm",
+        "globex_pipeboard",
+    ]
