@@ -83,7 +83,7 @@ def _new_runs(instance: dg.DagsterInstance, memory: Memory, prefix: str) -> list
 def _is_of(run: dg.DagsterRun, prefix: str) -> bool:
     """Whether it is the company's: several share an instance only when each of them has a prefix."""
     keys = run.asset_selection or ()
-    return run.job_name == prefix + SYNC_ALL if not keys else any(key.path[0].startswith(prefix) for key in keys)
+    return not prefix or run.job_name == prefix + SYNC_ALL or any(key.path[0].startswith(prefix) for key in keys)
 
 
 def run_news(instance: dg.DagsterInstance, run: dg.DagsterRun, prefix: str) -> Iterator[News]:

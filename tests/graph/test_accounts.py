@@ -23,7 +23,9 @@ from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_io import archive
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import Settings
+from tests.fixtures.receivers import Webhook
 from tests.graph.conftest import Account
+from tests.graph.test_alerts import Watch
 from tests.graph.test_sync import assert_equals_truth, assert_green
 
 NAMES = ("acme", "globex")
@@ -102,11 +104,21 @@ def test_a_change_in_one_company_writes_nothing_of_the_other(shared: Shared) -> 
     assert_equals_truth(shared.globex, "deals")
 
 
-def test_one_company_that_fails_makes_the_other_neither_fail_nor_wait(shared: Shared) -> None:
+def test_one_company_that_fails_is_told_to_its_own_channel_and_holds_nobody_else_back(
+    shared: Shared, webhook: Webhook
+) -> None:
+    watches = {
+        account.settings.account: Watch(account, shared.instance, webhook) for account in (shared.acme, shared.globex)
+    }
     shared.acme.server.faults.add("status_403", "/api/v2/deals", times=None)
     assert shared.sync(shared.acme, assets=("deals",))["deals"].status is Status.FAILED
     shared.acme.server.faults.clear()
     assert_green(shared.sync(shared.globex, assets=("deals",)))
+    (message,) = watches["acme"].look()
+    assert message["title"].startswith("Pipeboard: something is wrong (acme: run ")
+    assert [
+        each for each in watches["globex"].look() if "wrong" in each["title"] or "globex" not in each["title"]
+    ] == []
     failures = [_runs(shared.instance, f"{name}_{SYNC_ALL}").failures for name in NAMES]
     assert failures == [1, 0]
 
