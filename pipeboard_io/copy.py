@@ -105,8 +105,11 @@ class Encoder:
 
     def encode(self, frame: pl.DataFrame, *, first_order: int) -> bytes:
         """The lines of the frame, its rows numbered from `first_order`; call `check` first."""
+        given = {series.name: series for series in frame}
         values = [
-            self._value(frame, column) for column in stage_columns(self.table) if column.name not in (ORDER, ABSENT)
+            _value(given.get(column.name), column)
+            for column in stage_columns(self.table)
+            if column.name not in (ORDER, ABSENT)
         ]
         order = pl.int_range(first_order, first_order + pl.len(), dtype=pl.Int64).alias(ORDER)
         rows = frame.select(order, *values, self._absent(frame))
@@ -121,11 +124,6 @@ class Encoder:
             if (dtype == pl.Date or isinstance(dtype, pl.Datetime)) and _has_odd_years(frame[name])
         ]
         return frame.with_columns(odd)
-
-    def _value(self, frame: pl.DataFrame, column: Column) -> pl.Expr:
-        if column.name not in frame.columns or frame.schema[column.name] == pl.Null:
-            return pl.lit(None, dtype=pl.Int32).alias(column.name)
-        return _as_written(frame[column.name], column).alias(column.name)
 
     def _absent(self, frame: pl.DataFrame) -> pl.Expr:
         always = sorted({column.name for column in self.table.columns}.difference(frame.columns))
@@ -162,6 +160,12 @@ def _escaped(series: pl.Series) -> pl.Series:
         for character, escape in _ESCAPES.items():
             texts = texts.str.replace_all(character, escape, literal=True)
     return texts
+
+
+def _value(series: pl.Series | None, column: Column) -> pl.Expr:
+    if series is None or series.dtype == pl.Null:
+        return pl.lit(None, dtype=pl.Int32).alias(column.name)
+    return _as_written(series, column).alias(column.name)
 
 
 def _as_written(series: pl.Series, column: Column) -> pl.Expr:
