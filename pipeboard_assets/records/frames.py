@@ -5,6 +5,7 @@ inferred from a batch; no SQL and no Dagster here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, reduce
@@ -117,12 +118,10 @@ class Framer:
     def _strangers(self, record: Record) -> frozenset[str]:
         """Keys below `custom_fields` that are no field we know."""
         group = record.__dict__["custom_fields"]
-        if group is None or not group.model_extra:
-            return frozenset()
-        return frozenset(group.model_extra.keys() - self._custom.keys)
+        return frozenset() if group is None else frozenset(group.keys() - self._custom.keys)
 
     def _unknown_options(self, records: Sequence[Record]) -> frozenset[str]:
-        groups = [group.__dict__ for record in records if (group := record.__dict__["custom_fields"]) is not None]
+        groups = [group for record in records if (group := record.__dict__["custom_fields"]) is not None]
         return frozenset(
             f"{key}={option}"
             for key, known in self._custom.options.items()
@@ -130,10 +129,9 @@ class Framer:
         )
 
     def _add_custom_fields(self, builder: "_FrameBuilder", records: Sequence[Record]) -> None:
-        groups = [record.__dict__["custom_fields"] for record in records]
-        values = [{} if group is None else group.__dict__ for group in groups]
+        groups = [record.__dict__["custom_fields"] or {} for record in records]
         for attribute in self._placed:
-            builder.add(attribute, [value.get(attribute.key) for value in values])
+            builder.add(attribute, [group.get(attribute.key) for group in groups])
         everything = self._custom.keys
         builder.mark_absent(self._placed, [_custom_keys_sent(record, everything) for record in records])
         if self._custom.overflow:
@@ -183,7 +181,7 @@ class _FrameBuilder:
             raw = json_text(self._raws[position])
             self.rejects.append(Reject(key=str(self._keys[position]), column=column.name, reason=reason, raw=raw))
 
-    def mark_absent(self, attributes: Sequence[Attribute], sent: Sequence[frozenset[str] | set[str]]) -> None:
+    def mark_absent(self, attributes: Sequence[Attribute], sent: Sequence[AbstractSet[str]]) -> None:
         """`sent`: the keys that each record had. Most pages miss none, so that case costs one comparison a row."""
         wanted = {attribute.key for attribute in attributes}
         if all(keys >= wanted for keys in sent):
@@ -207,23 +205,22 @@ def _json_attribute(column: Column) -> Attribute:
     return Attribute(column.name, JSON, (column,))
 
 
-def _custom_keys_sent(record: Record, everything: frozenset[str]) -> frozenset[str] | set[str]:
+def _custom_keys_sent(record: Record, everything: frozenset[str]) -> AbstractSet[str]:
     """`custom_fields: null` says that all are empty; without the key nothing is said."""
     if "custom_fields" not in record.model_fields_set:
         return frozenset()
     group = record.__dict__["custom_fields"]
-    return everything if group is None else group.model_fields_set
+    return everything if group is None else group.keys()
 
 
-def _only(group: Any, keys: Sequence[str]) -> dict[str, Any] | None:
-    sent = {} if group is None else group.model_extra
+def _only(sent: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any] | None:
     return {key: sent[key] for key in keys if sent.get(key) is not None} or None
 
 
 def _extra(record: Record, strangers: frozenset[str]) -> Mapping[str, Any] | None:
     if not strangers:
         return record.model_extra or None
-    sent = record.__dict__["custom_fields"].model_extra
+    sent = record.__dict__["custom_fields"]
     return {**(record.model_extra or {}), "custom_fields": {key: sent[key] for key in strangers}}
 
 
