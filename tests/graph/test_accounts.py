@@ -1,8 +1,10 @@
 """Two companies in one database and one Dagster instance: both right, and neither disturbs the other."""
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from pipeboard_assets.commands.reports import table_states
 from pipeboard_assets.commands.runner import run_sync
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.graph.automation import SYNC_ALL
+from pipeboard_assets.graph.observer import Observer
 from pipeboard_assets.graph.outcome import AssetOutcome, Status
 from pipeboard_assets.graph.refresh import _runs
 from pipeboard_assets.graph.request import SyncRequest
+from pipeboard_assets.metrics.live import LivePush
 from pipeboard_io import archive
+from pipeboard_resources.dagster_resources import open_pipedrive
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import Settings
 from tests.fixtures.receivers import Webhook
@@ -134,6 +139,35 @@ def test_nothing_in_the_graphs_has_the_same_name(shared: Shared) -> None:
         for each, name in zip((one, two), NAMES, strict=True)
     ]
     assert pools == [{"acme_pipedrive"}, {"globex_pipedrive"}]
+
+
+def test_what_a_load_pushes_is_grouped_by_company(shared: Shared) -> None:
+    paths: list[str] = []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        do_DELETE = do_PUT
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Keep still."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        for name in (*NAMES, ""):
+            live = LivePush(f"127.0.0.1:{server.server_port}", account=name, every_seconds=0.01)
+            with open_pipedrive(shared.acme.settings, None) as client:
+                Observer(live=live).begin("deals", client)
+                live.stop()
+        server.shutdown()
+        thread.join()
+    groups = ["/account/acme/asset/deals", "/account/globex/asset/deals", "/asset/deals"]
+    assert list(dict.fromkeys(paths)) == [f"/metrics/job/pipeboard_run{group}" for group in groups]
 
 
 def test_status_and_backup_are_of_one_company(shared: Shared, tmp_path: Path) -> None:
