@@ -6,10 +6,14 @@ Not here: the chart itself, which no package index has. Its own schema sees the 
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
+import psycopg
 import pytest
 import yaml
+from dagster_postgres import PostgresRunStorage
+from dagster_postgres.utils import pg_url_from_config
 
 from pipeboard_assets.catalog.schemas import SCHEMAS
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
@@ -119,3 +123,15 @@ def test_every_setting_that_is_given_exists() -> None:
         name for path in FOLDER.glob("*.yaml") for name in re.findall(r"PIPEBOARD_[A-Z_]+", path.read_text("utf-8"))
     }
     assert named and named <= known
+
+
+def test_the_chart_keeps_dagsters_history_in_its_schema(fresh_database: str) -> None:
+    values, parts = VALUES["postgresql"], urlsplit(fresh_database)
+    address = {"username": parts.username, "password": parts.password, "hostname": parts.hostname, "port": parts.port}
+    params = {**values["postgresqlParams"], "sslmode": "prefer"}  # the server of the tests speaks no TLS
+    config = {**address, "db_name": parts.path[1:], "params": params, "scheme": values["postgresqlScheme"]}
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA dagster")
+        PostgresRunStorage(pg_url_from_config({"postgres_db": config})).dispose()
+        found = connection.execute("SELECT DISTINCT schemaname FROM pg_tables WHERE tablename = 'runs'").fetchall()
+    assert found == [("dagster",)]
