@@ -50,7 +50,7 @@ def _with_custom_fields(record: type[Record], custom: CustomFields) -> type[Reco
     """Custom fields stay a dictionary of the keys that were sent: a model of 60 attributes takes 1.7 times as long."""
     placed = {field.key: NotRequired[field.shape.annotation | None] for field in custom.placed}
     group = TypedDict("CustomFields", placed)  # type: ignore[misc]
-    checked = with_config(ConfigDict(extra="allow", coerce_numbers_to_str=True))(group)
+    checked: Any = with_config(ConfigDict(extra="allow", coerce_numbers_to_str=True))(group)
     return create_model(record.__name__, __base__=record, custom_fields=(checked | None, None))
 
 
