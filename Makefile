@@ -11,6 +11,9 @@ demo: setup ## Sync a made-up company into an embedded PostgreSQL and show the r
 ui: setup ## Dagster's web interface on the same data, http://127.0.0.1:3000
 	@$(BIN)/pipeboard ui $(ARGS)
 
+metabase: setup ## Put questions and a dashboard into a Metabase; see README
+	@$(BIN)/python -m deploy.metabase $(ARGS)
+
 ##@ Work on it
 setup: ## Make .venv from requirements.lock; does nothing when it is up to date
 	@$(PY) -IS deploy/bootstrap.py
@@ -56,4 +59,4 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: audit bench check dashboard demo format help lives lock setup soak test test-packages ui
+.PHONY: audit bench check dashboard demo format help lives lock metabase setup soak test test-packages ui

@@ -4,6 +4,7 @@ pytest_plugins = [
     "tests.fixtures.servers",
     "tests.fixtures.standin",
     "tests.fixtures.receivers",
+    "tests.fixtures.metabase",
     "tests.fixtures.fault_table",
     "tests.fixtures.next_release",
 ]

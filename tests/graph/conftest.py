@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import dagster as dg
 import psycopg
@@ -82,3 +83,13 @@ def admin(database_url: str) -> Iterator[psycopg.Connection[Any]]:
         # The roles themselves stay: they belong to the whole server, where another worker may use them now.
         for role in ("loader", "owner", "reader"):
             connection.execute(f"DROP OWNED BY pipeboard_{role} CASCADE; ALTER ROLE pipeboard_{role} NOLOGIN".encode())
+
+
+@pytest.fixture(scope="module")
+def reader_url(admin: psycopg.Connection[Any], database_url: str) -> Iterator[str]:
+    """The database as somebody sees it who may read and no more; the script ran a second time."""
+    admin.execute(ROLES)
+    admin.execute("DROP ROLE IF EXISTS metabase_test; CREATE ROLE metabase_test LOGIN PASSWORD 'x' IN ROLE pipeboard_reader")  # fmt: skip
+    parts = urlsplit(database_url)
+    yield urlunsplit(parts._replace(netloc=f"metabase_test:x@{parts.hostname}:{parts.port}"))
+    admin.execute("DROP ROLE metabase_test")

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from pipeboard_assets.bi.calendar import Habits, calendar_load, days
 from pipeboard_assets.bi.marts import MARTS, parse_mart
 from pipeboard_assets.catalog import CATALOG
-from tests.graph.conftest import ROLES, Account
+from tests.graph.conftest import Account
 
 Reader = psycopg.Connection[Any]
 
@@ -35,15 +34,10 @@ def synced(account: Account, admin: Reader) -> Account:
 
 
 @pytest.fixture(scope="module")
-def reader(synced: Account, admin: Reader, database_url: str) -> Iterator[Reader]:
-    """Connected as a reader after the syncs; the script ran a second time."""
-    admin.execute(ROLES)
-    admin.execute("DROP ROLE IF EXISTS metabase_test; CREATE ROLE metabase_test LOGIN PASSWORD 'x' IN ROLE pipeboard_reader")  # fmt: skip
-    parts = urlsplit(database_url)
-    url = urlunsplit(parts._replace(netloc=f"metabase_test:x@{parts.hostname}:{parts.port}"))
-    with psycopg.connect(url, autocommit=True) as connection:
+def reader(synced: Account, reader_url: str) -> Iterator[Reader]:
+    """Connected as a reader after the syncs."""
+    with psycopg.connect(reader_url, autocommit=True) as connection:
         yield connection
-    admin.execute("DROP ROLE metabase_test")
 
 
 def green(account: Account, **request: Any) -> None:
