@@ -16,6 +16,7 @@ from pipeboard_assets.bi.label_views import label_views, read_dictionary
 from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.bi.marts import MARTS
 from pipeboard_assets.bi.old_names import lineage, mart_views, old_views
+from pipeboard_assets.bi.stored_marts import STORED, mart_load
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.schemas import placement_of
 from pipeboard_assets.graph.failures import as_dagster_failure
@@ -110,18 +111,29 @@ def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
             if key not in context.selected_asset_keys:
                 continue
             try:
+                stored = _store(warehouse, view, settings, context.run.run_id)
                 report = warehouse.define(view)
             except WarehouseError as error:
                 failed.append(error)
                 continue
             if report.status is ViewStatus.KEPT:
                 context.log.warning("the old view was kept: %s", report.reason)
-            yield dg.MaterializeResult(asset_key=key, metadata=_metadata(view, report))
+            yield dg.MaterializeResult(asset_key=key, metadata={**_metadata(view, report), **stored})
         if failed:
             with as_dagster_failure():
                 raise failed[0]
 
     return bi_views
+
+
+def _store(warehouse: Warehouse, view: View, settings: Settings, run_id: str) -> dict[str, Any]:
+    """Brings the table behind the view up to date, if it has one; what that came to, as metadata."""
+    mart = STORED.get(str(view))
+    load = mart_load(warehouse, mart, settings.timezone, run_id=run_id) if mart else None
+    if load is None:
+        return {}
+    report = warehouse.load(load)
+    return {"dagster/row_count": report.rows, "seconds_total": round(report.seconds["total"], 3)}
 
 
 def _habits(settings: Settings) -> Habits:

@@ -11,6 +11,7 @@ import pytest
 
 from pipeboard_assets.bi.calendar import Habits, calendar_load, days
 from pipeboard_assets.bi.marts import MARTS, parse_mart
+from pipeboard_assets.bi.stored_marts import STORED, mart_load
 from pipeboard_assets.catalog import CATALOG
 from tests.graph.conftest import Account
 
@@ -112,6 +113,23 @@ def test_sums_of_the_marts_are_those_of_the_deals(synced: Account) -> None:
     assert summed("bi.forecast", "value", "open") == of("open")
     activities = sum(row["activities"] for row in rows(synced, "bi.activity_by_user"))
     assert activities == len(synced.company.truth("activities"))
+
+
+def test_a_stored_mart_is_computed_when_something_that_it_reads_changed_and_only_then(synced: Account) -> None:
+    warehouse, zone = synced.warehouse, synced.settings.timezone
+    assert [mart for mart in STORED.values() if mart_load(warehouse, mart, zone)] == []
+    stored = STORED["bi.closed_deals"]
+    before = rows(synced, str(stored))
+    synced.company.advance(7200)
+    number = next(each["id"] for each in synced.company.truth("deals") if each["status"] == "lost")
+    synced.company.update("deals", number, {"lost_reason": "Another one altogether"})
+    green(synced, assets=("deals",))
+    assert rows(synced, str(stored)) == before, "the mart follows main_bi, which this sync left alone"
+    assert mart_load(warehouse, STORED["bi.activity_by_user"], zone) is None
+    green(synced, assets=("deals", "main_bi"))
+    assert "Another one altogether" in {row["lost_reason"] for row in rows(synced, str(stored))}
+    assert mart_load(warehouse, stored, zone) is None
+    assert mart_load(warehouse, stored, "Asia/Tokyo") is not None
 
 
 def test_gaps_are_counted(synced: Account) -> None:

@@ -1,5 +1,6 @@
 -- Won and lost deals by month of closing, owner, source and reason.
 -- reads: bi.main_bi, pipedrive.deals, bi.calendar
+-- key: month, fiscal_year, status, pipeline_name, owner_name, source, lost_reason, currency
 -- month: First day of the month in which the deals were closed, in the company's time zone.
 -- fiscal_year: Fiscal year of that day, named after the year in which it ends.
 -- status: won or lost.

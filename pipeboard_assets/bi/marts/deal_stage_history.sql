@@ -7,44 +7,42 @@
 -- entered_at: When the deal entered the stage; for the first visit seen, when Pipedrive says, else when the deal was added.
 -- left_at: When it moved on or was closed; NULL while it is there.
 -- seconds: From entering to leaving; NULL while it is there.
+-- is_last: The stage in which the deal is, or was closed.
 WITH move AS (
-    SELECT stage.deal_id,
-           stage.old_value::bigint AS stage_id,
-           stage.changed_at,
-           stage.noticed_at,
-           entered.old_value::timestamptz AS entered_at
-    FROM pipedrive.deal_change AS stage
-    LEFT JOIN pipedrive.deal_change AS entered
-        ON entered.deal_id = stage.deal_id AND entered.noticed_at = stage.noticed_at
-        AND entered.field = 'stage_change_time'
-    WHERE stage.field = 'stage_id' AND stage.old_value IS NOT NULL
-),
-last_move AS (
-    SELECT DISTINCT ON (deal_id) deal_id, changed_at FROM move ORDER BY deal_id, noticed_at DESC
+    SELECT deal_id,
+           noticed_at,
+           (max(old_value) FILTER (WHERE field = 'stage_id'))::bigint AS stage_id,
+           (max(old_value) FILTER (WHERE field = 'stage_change_time'))::timestamptz AS entered_at,
+           max(changed_at) FILTER (WHERE field = 'stage_id') AS left_at
+    FROM pipedrive.deal_change
+    WHERE field IN ('stage_id', 'stage_change_time')
+    GROUP BY deal_id, noticed_at
 ),
 visit AS (
-    SELECT move.deal_id,
-           move.stage_id,
-           coalesce(lag(move.changed_at) OVER seen, move.entered_at, deal.add_time) AS entered_at,
-           move.changed_at AS left_at,
-           move.noticed_at
+    SELECT deal_id, stage_id, entered_at, left_at, noticed_at, false AS is_last
     FROM move
-    JOIN pipedrive.deals AS deal ON deal.id = move.deal_id
-    WINDOW seen AS (PARTITION BY move.deal_id ORDER BY move.noticed_at)
+    WHERE stage_id IS NOT NULL
     UNION ALL
-    SELECT deal.id,
-           deal.stage_id,
-           coalesce(last_move.changed_at, deal.stage_change_time, deal.add_time),
-           CASE WHEN deal.status <> 'open' THEN deal.close_time END,
-           'infinity'
-    FROM pipedrive.deals AS deal
-    LEFT JOIN last_move ON last_move.deal_id = deal.id
-    WHERE deal.stage_id IS NOT NULL
+    SELECT id, stage_id, stage_change_time, CASE WHEN status <> 'open' THEN close_time END, 'infinity', true
+    FROM pipedrive.deals
+    WHERE stage_id IS NOT NULL
+),
+told AS (
+    SELECT visit.deal_id,
+           visit.stage_id,
+           row_number() OVER seen AS position,
+           coalesce(lag(visit.left_at) OVER seen, visit.entered_at, deal.add_time) AS entered_at,
+           visit.left_at,
+           visit.is_last
+    FROM visit
+    JOIN pipedrive.deals AS deal ON deal.id = visit.deal_id
+    WINDOW seen AS (PARTITION BY visit.deal_id ORDER BY visit.noticed_at)
 )
 SELECT deal_id,
        stage_id,
-       row_number() OVER (PARTITION BY deal_id ORDER BY noticed_at) AS position,
+       position,
        entered_at,
        left_at,
-       extract(epoch FROM left_at - entered_at) AS seconds
-FROM visit
+       extract(epoch FROM left_at - entered_at) AS seconds,
+       is_last
+FROM told
