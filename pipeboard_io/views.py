@@ -7,7 +7,7 @@ taken down and put up again, and where that cannot be done the old view stays an
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 
@@ -78,12 +78,14 @@ class ViewStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ViewReport:
-    """`renamed`: old name -> new name; `reason` only where the old view was kept."""
+    """`renamed`: old name -> new name; `reason` only where the old view was kept; `by_hand`: the definition that somebody
+    had put in the place of ours, where there was one."""
 
     view: str
     status: ViewStatus
     renamed: Mapping[str, str]
     reason: str | None = None
+    by_hand: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class _Stored:
     oid: int = 0
     fingerprint: str = ""
     names: Mapping[str, str] | None = None
+    by_hand: str | None = None
 
 
 def define(connection: Connection, state: State, timeouts: Timeouts, view: View) -> ViewReport:
@@ -107,28 +110,32 @@ def define(connection: Connection, state: State, timeouts: Timeouts, view: View)
             _create(connection, view, view.columns)
             _remember(connection, state, view, view.columns)
             return ViewReport(str(view), ViewStatus.CREATED, {})
-        return _change(connection, state, view, stored)
+        return replace(_change(connection, state, view, stored), by_hand=stored.by_hand)
 
 
 def _read(connection: Connection, state: State, view: View) -> _Stored:
     found = connection.execute(
         """SELECT c.oid, c.relkind::text, ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
-                                                 WHERE a.attrelid = c.oid AND a.attnum > 0 ORDER BY a.attnum)
+                                                 WHERE a.attrelid = c.oid AND a.attnum > 0 ORDER BY a.attnum),
+                  pg_get_viewdef(c.oid), md5(pg_get_viewdef(c.oid))
            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
            WHERE n.nspname = %s AND c.relname = %s""",
         [view.schema, view.name],
     ).fetchone()
     if found is None:
         return _Stored()
-    oid, kind, names = found
+    oid, kind, names, definition, printed = found
     ours = connection.execute(
-        state.compose("SELECT fingerprint, columns FROM {view} WHERE view_name = %s"), [str(view)]
+        state.compose("SELECT fingerprint, columns, coalesce(definition, %s) FROM {view} WHERE view_name = %s"),
+        [printed, str(view)],
     ).fetchone()
     if kind != "v" or ours is None:
         raise SchemaDriftError(f"{view} exists and Pipeboard did not make it: rename it, then run again")
-    fingerprint, columns = ours
-    if [name for _, name in columns] != names:  # somebody changed it by hand
-        return _Stored(int(oid))
+    fingerprint, columns, made = ours
+    if [name for _, name in columns] != names:
+        return _Stored(int(oid), by_hand=str(definition))
+    if printed != made:
+        return _Stored(int(oid), names={str(key): str(name) for key, name in columns}, by_hand=str(definition))
     return _Stored(int(oid), str(fingerprint), {str(key): str(name) for key, name in columns})
 
 
@@ -212,11 +219,18 @@ def _create(connection: Connection, view: View, columns: Sequence[ViewColumn]) -
 def _remember(connection: Connection, state: State, view: View, columns: Sequence[ViewColumn]) -> None:
     connection.execute(
         state.compose(
-            """INSERT INTO {view} (view_name, fingerprint, columns) VALUES (%s, %s, %s)
+            """INSERT INTO {view} (view_name, fingerprint, columns, definition)
+               VALUES (%s, %s, %s, md5(pg_get_viewdef(%s::regclass)))
                ON CONFLICT (view_name) DO UPDATE
-               SET fingerprint = EXCLUDED.fingerprint, columns = EXCLUDED.columns, defined_at = now()"""
+               SET fingerprint = EXCLUDED.fingerprint, columns = EXCLUDED.columns, definition = EXCLUDED.definition,
+                   defined_at = now()"""
         ),
-        [str(view), view.fingerprint, Jsonb([[column.key, column.name] for column in columns])],
+        [
+            str(view),
+            view.fingerprint,
+            Jsonb([[column.key, column.name] for column in columns]),
+            _name(view).as_string(connection),
+        ],
     )
 
 

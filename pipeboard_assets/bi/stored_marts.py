@@ -25,8 +25,13 @@ WHERE entity = %s AND status = 'success' ORDER BY id DESC LIMIT 1
 _KEY = "key"
 
 
-def mart_load(warehouse: Warehouse, mart: Mart, timezone: str, *, run_id: str | None = None) -> Load | None:
-    """The load that brings a stored mart up to date; None where it is. The tables that it reads must be there."""
+def mart_load(
+    warehouse: Warehouse, mart: Mart, timezone: str, *, run_id: str | None = None, everything: bool = False
+) -> Load | None:
+    """The load that brings a stored mart up to date; None where it is. The tables that it reads must be there.
+
+    `everything` computes it in any case, for whoever changed a table by hand.
+    """
     computed = mart.select(timezone)
     dimensions = ", ".join(f"q.{name}" for name in mart.key)
     # Dimensions may be NULL, which no key may be.
@@ -37,7 +42,8 @@ def mart_load(warehouse: Warehouse, mart: Mart, timezone: str, *, run_id: str | 
     (now,) = warehouse.query(_CHANGES, asked)
     state = now["state"] if "now()" in computed else now["state"].split()[0]
     basis = sha256(f"{select}\x1f{state}".encode()).hexdigest()
-    if warehouse.ddl(table) == [] and [row["basis"] for row in warehouse.query(_LAST, [table.entity])] == [basis]:
+    last = [row["basis"] for row in warehouse.query(_LAST, [table.entity])]
+    if warehouse.ddl(table) == [] and last == [basis] and not everything:
         return None
     return Load(table, select=select, mode="select", run_id=run_id, facts=lambda: {"basis": basis})
 

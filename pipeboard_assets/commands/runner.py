@@ -60,17 +60,19 @@ def _outcomes(request: SyncRequest, events: Sequence[DagsterEvent]) -> Iterator[
             causes[name] = upstream if outcome.status is Status.SKIPPED else {name}
         yield outcome
     if not causes and run_error is None:
-        yield from _views_gone_wrong(by_step.get(STEP, []))
+        yield from _what_to_say_of_views(by_step.get(STEP, []))
 
 
-def _views_gone_wrong(events: Sequence[DagsterEvent]) -> Iterator[AssetOutcome]:
-    """The views are no tables that people select or count, so a sync names them only where they are not right.
+def _what_to_say_of_views(events: Sequence[DagsterEvent]) -> Iterator[AssetOutcome]:
+    """The views are no tables that people select or count, so a sync names them only where there is something to say.
 
     Where a table went wrong they were not reached, which that table's error explains.
     """
-    trouble = _trouble(STEP, events, causes=(), run_error=None)
-    if trouble is not None:
-        yield trouble
+    outcome = _trouble(STEP, events, causes=(), run_error=None)
+    if outcome is None and (notes := tuple(_notes(events))):
+        outcome = AssetOutcome(asset=STEP, status=Status.SUCCESS, notes=notes)
+    if outcome is not None:
+        yield outcome
 
 
 def _upstream(name: str) -> Sequence[str]:

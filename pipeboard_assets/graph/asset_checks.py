@@ -25,9 +25,21 @@ def check_events(
     """
     with as_dagster_failure():
         found = verdicts(warehouse, table, checks)
+    yield from told(specs, found)
+    raise_errors(found)
+
+
+def told(
+    specs: Sequence[dg.AssetCheckSpec], found: Sequence[Verdict]
+) -> Iterator[dg.Output[None] | dg.AssetCheckEvaluation]:
+    """The verdicts as events, in the order of the specs."""
     for spec, verdict in zip(specs, found, strict=True):
         yield dg.Output(None, output_name=spec.get_python_identifier())
         yield _evaluation(spec, verdict)
+
+
+def raise_errors(found: Sequence[Verdict]) -> None:
+    """Raises dg.Failure if one is an ERROR."""
     errors = [verdict for verdict in found if not verdict.is_passed and verdict.severity is Severity.ERROR]
     if errors:
         # Dagster's own words name the check only, and reading again would not mend what was read.

@@ -15,6 +15,7 @@ from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.graph.automation import SYNC_TAG, month_key, range_tags
 from pipeboard_assets.graph.entity_assets import asset_key
 from pipeboard_assets.graph.request import MONTHLY, SyncRequest
+from pipeboard_assets.graph.view_assets import STEP
 from pipeboard_assets.sync.covered import read_whole
 from pipeboard_assets.sync.entity_sync import Mode
 from pipeboard_assets.sync.forecast import Forecaster
@@ -77,6 +78,8 @@ def run_config(request: SyncRequest) -> dict[str, Any]:
         for name in request.assets
         if name != MAIN_BI.name
     }
+    if request.full:
+        ops[STEP] = {"config": {"mode": Mode.FULL.value}}
     if request.full and MAIN_BI.name in request.assets:
         ops[asset_key(MAIN_BI.name, request.prefix).to_python_identifier()] = {"config": {"mode": Mode.FULL.value}}
     return {"ops": ops}

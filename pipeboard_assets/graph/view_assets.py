@@ -6,7 +6,8 @@ is written where a view already is what it should be.
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -19,10 +20,13 @@ from pipeboard_assets.bi.old_names import lineage, mart_views, old_views
 from pipeboard_assets.bi.stored_marts import STORED, mart_load
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.schemas import placement_of
+from pipeboard_assets.graph.asset_checks import check_specs, raise_errors, told
+from pipeboard_assets.graph.checks import verdicts
 from pipeboard_assets.graph.failures import as_dagster_failure
+from pipeboard_assets.graph.view_checks import AS_DECLARED, as_declared, view_checks
 from pipeboard_assets.logs import doing
 from pipeboard_assets.records.frames import base_attributes
-from pipeboard_io import Placement, View, ViewReport, ViewStatus, Warehouse, WarehouseError
+from pipeboard_io import Placement, View, ViewReport, Warehouse, WarehouseError
 from pipeboard_io.io_manager import report_metadata
 from pipeboard_resources.settings import Settings
 
@@ -34,6 +38,12 @@ _RELATIONS = """
 SELECT concat(n.nspname, '.', c.relname) AS name FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('bi', 'pipedrive')
 """
+
+
+class ViewConfig(dg.Config):
+    """`full`: compute every stored mart, be it that nothing changed that it reads."""
+
+    mode: Literal["auto", "full"] = "auto"
 
 
 def view_keys(defs: dg.Definitions) -> list[dg.AssetKey]:
@@ -86,20 +96,27 @@ def _spec(
 
 
 def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
-    """All views; one whose tables are not there yet is passed over, and one that fails keeps none of the others."""
+    """All views; one whose tables are not there yet is passed over, and one that fails keeps none of the others. Then those
+    that are there are checked, all in one statement."""
+
     where = placement_of(settings)
     calendar_key = dg.AssetKey([where.schema(CALENDAR.schema), CALENDAR.name])
+    checks = {dg.AssetKey(where.relation(name).split(".")): each for name, each in view_checks().items()}
+    specs = {key: check_specs(key, (*each, AS_DECLARED)) for key, each in checks.items() if key != calendar_key}
+    specs[calendar_key] = check_specs(calendar_key, checks[calendar_key])
 
     @dg.multi_asset(
         name=STEP,
         specs=[*_specs(settings)],
+        check_specs=[spec for each in specs.values() for spec in each],
         can_subset=True,
         required_resource_keys={"warehouse"},
     )
-    def bi_views(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+    def bi_views(context: dg.AssetExecutionContext, config: ViewConfig) -> Iterator[Any]:
         doing(run_id=context.run.run_id, asset=STEP)
         warehouse: Warehouse = context.resources.warehouse
         failed: list[WarehouseError] = []
+        reports: dict[dg.AssetKey, ViewReport] = {}
         with as_dagster_failure():
             calendar = calendar_load(warehouse, _habits(settings), datetime.now(UTC).date(), run_id=context.run.run_id)
             if calendar is not None and calendar_key in context.selected_asset_keys:
@@ -111,25 +128,32 @@ def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
             if key not in context.selected_asset_keys:
                 continue
             try:
-                stored = _store(warehouse, view, settings, context.run.run_id)
+                stored = _store(warehouse, view, settings, context.run.run_id, everything=config.mode == "full")
                 report = warehouse.define(view)
             except WarehouseError as error:
                 failed.append(error)
                 continue
-            if report.status is ViewStatus.KEPT:
-                context.log.warning("the old view was kept: %s", report.reason)
             yield dg.MaterializeResult(asset_key=key, metadata={**_metadata(view, report), **stored})
+            reports[key] = report
+        chosen = [key for key in (calendar_key, *reports) if key in checks and key in context.selected_asset_keys]
+        with as_dagster_failure():
+            found = verdicts(warehouse, SCHEMA, [check for key in chosen for check in checks[key]])
+        answers = iter(found)
+        for key in chosen:
+            told_by_view = [as_declared(reports[key])] if key in reports else []
+            yield from told(specs[key], [*islice(answers, len(checks[key])), *told_by_view])
         if failed:
             with as_dagster_failure():
                 raise failed[0]
+        raise_errors(found)
 
     return bi_views
 
 
-def _store(warehouse: Warehouse, view: View, settings: Settings, run_id: str) -> dict[str, Any]:
+def _store(warehouse: Warehouse, view: View, settings: Settings, run_id: str, *, everything: bool) -> dict[str, Any]:
     """Brings the table behind the view up to date, if it has one; what that came to, as metadata."""
     mart = STORED.get(str(view))
-    load = mart_load(warehouse, mart, settings.timezone, run_id=run_id) if mart else None
+    load = mart_load(warehouse, mart, settings.timezone, run_id=run_id, everything=everything) if mart else None
     if load is None:
         return {}
     report = warehouse.load(load)

@@ -8,10 +8,12 @@ import pytest
 from psycopg.rows import dict_row
 
 from pipeboard_assets.bi.main_bi import MAIN_BI, SOURCES, main_bi_load
+from pipeboard_assets.bi.marts import MARTS
 from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.graph.checks import Severity, Verdict, entity_checks, main_bi_checks, verdicts
 from pipeboard_assets.graph.outcome import Status, overall
+from pipeboard_assets.graph.view_checks import view_checks
 from pipeboard_assets.sync.covered import read_whole
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings
@@ -49,7 +51,10 @@ def damage(synced: Account, postgres_url: str) -> Iterator[Damage]:
 def examined(warehouse: Warehouse, table: str) -> dict[str, Verdict]:
     """What the checks of a table find, by name."""
     schema, _, name = table.partition(".")
-    checks = main_bi_checks() if schema == "bi" else entity_checks(by_name(name), read_whole(warehouse))
+    if table in view_checks():
+        checks = view_checks()[table]
+    else:
+        checks = main_bi_checks() if schema == "bi" else entity_checks(by_name(name), read_whole(warehouse))
     return {verdict.check.name: verdict for verdict in verdicts(warehouse, table, checks)}
 
 
@@ -61,15 +66,20 @@ def loads(entity: str, *rows: int) -> str:
 
 def test_every_asset_has_its_checks_and_all_of_them_block() -> None:
     specs = [spec for asset in build_defs(Settings(_env_file=None)).assets or () for spec in asset.check_specs]  # type: ignore[union-attr]
-    by_asset = {name: {spec.name for spec in specs if spec.asset_key.path[-1] == name} for name in ("deals", "users")}
+    by_asset = {
+        name: {spec.name for spec in specs if spec.asset_key.path == ["pipedrive", name]} for name in ("deals", "users")
+    }
     assert all(spec.blocking and spec.description for spec in specs)
     assert by_asset["users"] == {"unique_key", "required_columns", "volume", "rejected_records", "columns"}
     assert by_asset["deals"] == by_asset["users"] | {"references", "watermark", "custom_fields", "summary"}
+    views = {".".join(spec.asset_key.path) for spec in specs}
+    assert views >= {"bi.calendar", *map(str, MARTS), *(f"bi.{entity.name}" for entity in CATALOG)}
 
 
 def test_a_synced_company_passes_but_for_users_who_left(synced: Account) -> None:
     found = {entity.name: examined(synced.warehouse, f"pipedrive.{entity.name}") for entity in CATALOG}
     found["main_bi"] = examined(synced.warehouse, "bi.main_bi")
+    found |= {name: examined(synced.warehouse, name) for name in view_checks()}
     odd = {(name, each.check.name) for name, checks in found.items() for each in checks.values() if not each.is_passed}
     assert odd <= {(name, "references") for name in ("organizations", "persons", "deals", "activities")} | {
         (name, "watermark")
@@ -183,6 +193,56 @@ def test_a_synced_company_passes_but_for_users_who_left(synced: Account) -> None
             ("UPDATE pipedrive.deals SET deleted_at = now() WHERE id = 1",),
             Severity.ERROR,
             "deal 1 has a row but is not alive",
+        ),
+        (
+            "bi.deals",
+            "one_row_per_living_record",
+            (
+                "CREATE OR REPLACE VIEW public.few AS SELECT * FROM {t} LIMIT 7",
+                "ALTER VIEW {t} RENAME TO old",
+                "ALTER VIEW public.few SET SCHEMA bi",
+                "ALTER VIEW bi.few RENAME TO deals",
+            ),
+            Severity.ERROR,
+            "7 rows here, ",
+        ),
+        ("bi.funnel", "adds_up", ("DELETE FROM pipeboard.mart_funnel WHERE won > 0",), Severity.ERROR, "won: "),
+        (
+            "bi.closed_deals",
+            "adds_up",
+            ("UPDATE pipeboard.mart_closed_deals SET value = value + 1",),
+            Severity.ERROR,
+            "lost ",
+        ),
+        (
+            "bi.activity_by_user",
+            "adds_up",
+            ("DELETE FROM pipeboard.mart_activity_by_user",),
+            Severity.ERROR,
+            "in the tables below",
+        ),
+        (
+            "bi.forecast",
+            "adds_up",
+            (
+                "CREATE OR REPLACE VIEW {t} AS SELECT month, is_past, pipeline_name, owner_name, currency, deals, value, weighted_value, without_probability FROM (SELECT f.*, row_number() OVER () AS n FROM (SELECT date_trunc('month', expected_close_date)::date AS month, false AS is_past, pipeline_name, owner_name, currency, 1::bigint AS deals, value, weighted_value, 0::bigint AS without_probability FROM bi.main_bi WHERE status = 'open') AS f) AS g WHERE n > 3",
+            ),
+            Severity.ERROR,
+            "open ",
+        ),
+        (
+            "bi.calendar",
+            "every_day",
+            ("DELETE FROM {t} WHERE day = '2026-02-03'",),
+            Severity.ERROR,
+            "days from 2010-01-01",
+        ),
+        (
+            "bi.activity_by_user",
+            "calendar",
+            ("UPDATE pipedrive.activities SET due_date = '1999-12-31' WHERE id = 1",),
+            Severity.WARN,
+            "1999-12-31: 1 activities",
         ),
         ("bi.main_bi", "sums_by_currency", ("UPDATE {t} SET value = 2 * value",), Severity.ERROR, "in pipedrive.deals"),
     ],

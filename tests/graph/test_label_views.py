@@ -122,6 +122,21 @@ def test_a_view_of_the_users_own_in_the_place_of_ours_fails_the_sync_and_keeps_n
     assert synced.warehouse.query("SELECT count(*) > 0 AS found FROM taken.main_bi") == [{"found": True}]
 
 
+def test_a_view_put_in_the_place_of_ours_is_replaced_and_told(synced: Account) -> None:
+    execute(synced, "CREATE OR REPLACE VIEW bi.velocity AS SELECT v.* FROM (SELECT * FROM bi.velocity LIMIT 0) AS v")
+    assert synced.sync(assets=("pipelines",))["bi_views"].notes == ("as_declared (1)",)
+    assert "bi_views" not in synced.sync(assets=("pipelines",))
+    assert synced.warehouse.query("SELECT * FROM bi.velocity")
+
+
+def test_a_stored_mart_that_was_changed_by_hand_makes_the_sync_red_until_a_full_one(synced: Account) -> None:
+    execute(synced, "DELETE FROM pipeboard.mart_funnel WHERE won > 0")
+    outcome = synced.sync(assets=("pipelines",))["bi_views"]
+    assert outcome.status is Status.FAILED and "check adds_up" in (outcome.error or "")
+    assert "`pipeboard sync --full`" in (outcome.error or "")
+    assert "bi_views" not in synced.sync(assets=("pipelines",), full=True)
+
+
 def test_views_wait_for_the_tables_that_they_need(fresh_account: Account) -> None:
     assert fresh_account.sync(assets=("users", "pipelines")).keys() == {"users", "pipelines"}
     assert shown(fresh_account, "pipelines")

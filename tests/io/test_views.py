@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeboard_io import Column, Load, SchemaDriftError, Table, View, ViewColumn, ViewStatus, Warehouse
+from pipeboard_io import Column, Load, SchemaDriftError, Table, View, ViewColumn, ViewReport, ViewStatus, Warehouse
 from pipeboard_io import ColumnType as T
 from tests.io.observer import Observer
 
@@ -114,8 +114,23 @@ def test_a_view_that_was_dropped_or_changed_by_hand_is_made_again(
     observer.sql(f"DROP VIEW {schema}.v")
     assert warehouse.define(made).status is ViewStatus.CREATED
     observer.sql(f"ALTER VIEW {schema}.v RENAME COLUMN a TO z")
-    assert warehouse.define(made).status is ViewStatus.CHANGED
+    report = warehouse.define(made)
+    assert report.status is ViewStatus.CHANGED and "AS z" in (report.by_hand or "")
     assert names(observer, schema) == ["a"]
+    assert warehouse.define(made).by_hand is None
+
+
+def test_a_view_put_in_the_place_of_ours_with_the_same_columns_is_told(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    stand(warehouse, schema, a=T.TEXT)
+    made = view(schema, ("a", "a"))
+    warehouse.define(made)
+    observer.sql(f"CREATE OR REPLACE VIEW {schema}.v AS SELECT 'mine'::text AS a")
+    report = warehouse.define(made)
+    assert report.status is ViewStatus.CHANGED and "'mine'::text" in (report.by_hand or "")
+    assert observer.sql(f"SELECT a FROM {schema}.v") == [(None,)]
+    assert warehouse.define(made) == ViewReport(f"{schema}.v", ViewStatus.UNCHANGED, {})
 
 
 def test_a_type_widens_below_views(warehouse: Warehouse, observer: Observer, schema: str) -> None:
