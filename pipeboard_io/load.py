@@ -11,8 +11,9 @@ import polars as pl
 
 from pipeboard_io.table import Table
 
-if TYPE_CHECKING:  # a trace is written by the publish, which knows loads
+if TYPE_CHECKING:  # these are written by the publish, which knows loads
     from pipeboard_io.traces import Trace
+    from pipeboard_io.versions import Versions
 
 ABSENT = "__absent__"
 REASON = "__reason__"
@@ -90,7 +91,7 @@ class Load:
     `frames` may be a function of the checkpoint to continue from (None: begin anew). That is the safe form of resuming:
     it is called after the staged rows were claimed, so rows and checkpoint cannot disagree. `watermarks` and `facts` are
     called once when the frames are drained; watermarks move only forward and only together with the rows. `stops` are
-    exceptions that mean "stopped on purpose": the ledger says stopped, not failed. `trace` keeps what columns said before,
+    exceptions that mean "stopped on purpose": the ledger says stopped, not failed. `trace` keeps what columns said before, `versions` whole rows,
     `touch` notes what was written, `scope` computes only what such notes lead to.
     """
 
@@ -106,6 +107,7 @@ class Load:
     stops: tuple[type[BaseException], ...] = ()
     touch: Touch | None = None
     trace: "Trace | None" = None
+    versions: "Versions | None" = None
     scope: Scope | None = None
 
     def __post_init__(self) -> None:

@@ -22,6 +22,7 @@ from pipeboard_io import (
     tombstones,
     touched,
     traces,
+    versions,
     watermarks,
 )
 from pipeboard_io.checkpoints import Stage
@@ -130,6 +131,8 @@ class Loader:
                 change = self.fit_table(load.table)
                 if load.trace is not None:
                     self.fit_table(load.trace.table, has_load=False)
+                if load.versions is not None:
+                    self.fit_table(load.versions.table, has_load=False)
             if load.frames is not None:
                 self._settle_staged(job)
             return self._publish(job, drained, change)
@@ -355,6 +358,8 @@ class Loader:
         def keep_changes() -> None:
             if job.load.trace is not None:
                 traces.write(connection, target, job.load.trace)
+            if job.load.versions is not None:
+                versions.write(connection, target, job.load.versions)
             if touch is not None:
                 touched.note_changes(connection, target, touch)
 

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from pipeboard_io.functions import Function
 from pipeboard_io.load import Load
 from pipeboard_io.table import Table
 from pipeboard_io.traces import Trace
@@ -52,8 +53,18 @@ class Placement:
         )
         select = load.select and self.sql(load.select)
         return replace(
-            load, table=self.table(load.table), select=select, scope=scope, trace=load.trace and self._trace(load.trace)
+            load,
+            table=self.table(load.table),
+            select=select,
+            scope=scope,
+            trace=load.trace and self._trace(load.trace),
+            versions=load.versions and replace(load.versions, schema=self.schema(load.versions.schema)),
         )
+
+    def function(self, function: Function) -> Function:
+        """The same for a function."""
+        schema, returns = self.schema(function.schema), self.sql(function.returns)
+        return replace(function, schema=schema, returns=returns, body=self.sql(function.body))
 
     def _trace(self, trace: Trace) -> Trace:
         return replace(trace, schema=self.schema(trace.schema))

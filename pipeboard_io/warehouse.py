@@ -12,10 +12,11 @@ from weakref import finalize
 import polars as pl
 from psycopg.rows import dict_row
 
-from pipeboard_io import checkpoints, dictionary, ledger, reading, schema, snapshot, state, views, watermarks
+from pipeboard_io import checkpoints, dictionary, functions, ledger, reading, schema, snapshot, state, views, watermarks
 from pipeboard_io.connection import Connection, Spare, Timeouts, connector, transaction
 from pipeboard_io.dictionary import Budget, ColumnAssignment, SourceField
 from pipeboard_io.errors import WarehouseError, translated
+from pipeboard_io.functions import Function
 from pipeboard_io.ledger import Attempt
 from pipeboard_io.load import Load, LoadReport
 from pipeboard_io.loader import Clock, Loader
@@ -115,6 +116,12 @@ class Warehouse:
         view = self.placement.view(view)
         with self._state_connection() as connection, translated(f"Defining the view {view}"):
             return views.define(connection, self._state, self._timeouts, view)
+
+    def define_function(self, function: Function) -> bool:
+        """Makes the function what it is declared to be; whether anything was to be done. Raises WarehouseError."""
+        function = self.placement.function(function)
+        with self._state_connection() as connection, translated(f"Defining the function {function}"):
+            return functions.define(connection, self._timeouts, function)
 
     def ddl(self, table: Table) -> list[str]:
         """The statements that `load` would run to make the table fit; raises SchemaDriftError where none can."""

@@ -196,6 +196,13 @@ class Settings(BaseSettings):
         alias="PIPEBOARD_OLD_NAMES_SCHEMA",
         description="Schema for views with the Portuguese names of earlier dashboards; empty: none.",
     )
+    versions: Annotated[tuple[Literal["deals", "persons", "organizations"], ...], NoDecode, BeforeValidator(_words)] = (
+        Field(
+            (),
+            alias="PIPEBOARD_VERSIONS",
+            description="Whose earlier versions are kept, separated by spaces: deals persons organizations.",
+        )
+    )
     mask: Annotated[tuple[Annotated[str, AfterValidator(_mask)], ...], NoDecode, BeforeValidator(_words)] = Field(
         (),
         alias="PIPEBOARD_MASK",

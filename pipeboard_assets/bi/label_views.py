@@ -101,9 +101,15 @@ def _field(row: Mapping[str, Any]) -> LabelledField:
 
 
 def label_view(
-    entity: Entity, fields: Sequence[LabelledField], *, columns: Collection[str], tables: Collection[str]
+    entity: Entity,
+    fields: Sequence[LabelledField],
+    *,
+    columns: Collection[str],
+    tables: Collection[str],
+    taken: Collection[str] = (),
 ) -> View:
-    """The view of one entity. `columns`: those that its table has; `tables`: the entities whose tables are there.
+    """The view of one entity. `columns`: those that its table has; `tables`: the entities whose tables are there; `taken`:
+    names that no column may have.
 
     `fields` claim their names in order, so that the fields in use come first.
     """
@@ -114,7 +120,7 @@ def label_view(
     return View(
         schema="bi",
         name=entity.name,
-        columns=tuple(named(wanted)),
+        columns=tuple(named(wanted, taken=taken)),
         body=f"FROM pipedrive.{entity.name} AS t{joins.sql()}\nWHERE t.deleted_at IS NULL",
         comment=f"{entity.description} Living rows only, with current labels as column names.",
     )

@@ -11,6 +11,7 @@ import dagster as dg
 
 from pipeboard_assets.bi.deal_history import TRACES
 from pipeboard_assets.bi.main_bi import MAIN_BI, SOURCES, TOUCHES, UPSTREAM, main_bi_load
+from pipeboard_assets.bi.versions import versions_of
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.graph.asset_checks import check_events, check_specs
@@ -111,6 +112,7 @@ def build_entity_asset(
                 facts=lambda: {**tally.facts(), **sync.facts()},
                 touch=TOUCHES.get(entity.name),
                 trace=TRACES.get(entity.name),
+                versions=versions_of(entity.name) if entity.name in settings.versions else None,
             )
         yield dg.Output(load, metadata=expected.metadata)
         with as_dagster_failure():

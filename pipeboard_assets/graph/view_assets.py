@@ -18,7 +18,8 @@ from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.bi.marts import MARTS
 from pipeboard_assets.bi.old_names import lineage, mart_views, old_views
 from pipeboard_assets.bi.stored_marts import STORED, mart_load
-from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.bi.versions import as_of, version_views
+from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.catalog.schemas import placement_of
 from pipeboard_assets.graph.asset_checks import check_specs, raise_errors, told
 from pipeboard_assets.graph.checks import verdicts
@@ -61,6 +62,9 @@ def _specs(settings: Settings) -> Iterator[dg.AssetSpec]:
         words = f"{entity.description} Living rows, custom fields under their current labels, names beside ids."
         columns = [(column.name, column.comment) for each in base_attributes(entity) for column in each.columns]
         yield _spec(where, f"{SCHEMA}.{entity.name}", reads, words, columns)
+    for versioned in settings.versions:
+        words = f"{by_name(versioned).description} Every version of each that a sync has seen, from when until when."
+        yield _spec(where, f"{SCHEMA}.{versioned}_versions", [f"pipedrive.{versioned}"], words, ())
     for mart in MARTS:
         yield _spec(where, str(mart), mart.reads, mart.description, mart.columns.items())
     if settings.old_names_schema:
@@ -170,6 +174,9 @@ def _views(warehouse: Warehouse, settings: Settings) -> Iterator[View]:
     """The views whose tables are there, each after those that it reads."""
     where, dictionary = warehouse.placement, read_dictionary(warehouse)
     yield from label_views(dictionary)
+    for view in version_views(settings.versions, dictionary):
+        yield view
+        warehouse.define_function(as_of(view.name.removesuffix("_versions")))
     warehouse.fit(DEAL_CHANGE.table)
     present = {row["name"] for row in warehouse.query(_RELATIONS)}
     for mart in MARTS:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeboard_assets.bi.main_bi import main_bi_load
+from pipeboard_assets.bi.versions import as_of, versions_of
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.records.custom_fields import CustomFields, shape_of
 from pipeboard_assets.records.frames import Framer
@@ -37,6 +38,8 @@ def warehouse(database_url: str) -> Warehouse:
         framer = Framer(entity, CustomFields(), now=datetime(2026, 11, 20, tzinfo=UTC))
         made.load(Load(table=framer.table, frames=[]))
     made.load(main_bi_load(made))
+    made.fit(versions_of("deals").table)
+    made.define_function(as_of("deals"))
     return made
 
 

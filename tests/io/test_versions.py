@@ -1,0 +1,69 @@
+"""Whole rows as they were: kept once, for as long as the source says they held, and none for a correction."""
+
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeboard_io import Column, Load, LoadError, Reconcile, Table, Warehouse
+from pipeboard_io import ColumnType as T
+from pipeboard_io.versions import Versions
+from tests.io.observer import Observer
+
+
+def load(warehouse: Warehouse, schema: str, *, full: bool = False, **columns: Any) -> None:
+    kinds = {"id": T.BIGINT, "name": T.TEXT, "value": T.NUMERIC, "tags": T.BIGINT_ARRAY, "updated_at": T.TIMESTAMPTZ}
+    kinds |= {name: T.TEXT for name in columns if name not in kinds}
+    table = Table(schema, "t", tuple(Column(name, kind) for name, kind in kinds.items()), version_column="updated_at")
+    versions = Versions(schema, "t_version", "id", "updated_at", "Versions.")
+    reconcile = Reconcile(force=True) if full else None
+    warehouse.load(Load(table, frames=[pl.DataFrame(columns)], versions=versions, reconcile=reconcile))
+
+
+def kept(observer: Observer, schema: str) -> list[tuple[Any, ...]]:
+    return observer.sql(
+        f"""SELECT id, to_char(valid_from AT TIME ZONE 'UTC', 'HH24'), to_char(valid_to AT TIME ZONE 'UTC', 'HH24'), row ->> 'name'
+            FROM {schema}.t_version ORDER BY id, valid_from"""
+    )
+
+
+def at(hour: int) -> list[str]:
+    return [f"2026-11-20T{hour:02}:00:00Z"]
+
+
+def test_a_version_is_kept_once_with_the_time_for_which_it_held(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    load(warehouse, schema, id=[1], name=["a"], value=["10.50"], tags=[[1, 2]], updated_at=at(1))
+    for _ in range(2):
+        load(warehouse, schema, id=[1], name=["b"], value=[None], tags=[None], updated_at=at(3))
+    load(warehouse, schema, id=[1], name=["c"], updated_at=at(7), added=["later"])
+    assert kept(observer, schema) == [(1, "01", "03", "a"), (1, "03", "07", "b")]
+    stored = observer.sql(
+        f"SELECT r.* FROM {schema}.t_version v, jsonb_populate_record(NULL::{schema}.t, v.row) r ORDER BY v.valid_from"
+    )
+    names = [name for (name,) in observer.sql("SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum", f"{schema}.t")]  # fmt: skip
+    first = dict(zip(names, stored[0], strict=True))
+    assert (str(first["value"]), first["tags"], first["added"]) == ("10.50", [1, 2], None)
+
+
+def test_corrections_old_news_and_backfills_make_no_version(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    load(warehouse, schema, id=[1], name=["a"], updated_at=at(5))
+    load(warehouse, schema, id=[1], name=["mended"], updated_at=at(5))
+    load(warehouse, schema, id=[1], name=["older"], updated_at=at(2))
+    load(warehouse, schema, id=[1], name=["mended"], updated_at=at(5), full=True)
+    assert kept(observer, schema) == []
+    load(warehouse, schema, id=[1], name=["b"], updated_at=at(8))
+    load(warehouse, schema, id=[1], name=["a again"], updated_at=at(5), full=True)
+    load(warehouse, schema, id=[1], name=["b"], updated_at=at(9))
+    assert kept(observer, schema) == [(1, "05", "09", "a again")]
+
+
+def test_a_load_that_fails_keeps_no_version(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    load(warehouse, schema, id=[1], name=["a"], updated_at=at(1))
+    observer.sql(f"ALTER TABLE {schema}.t ADD CONSTRAINT no_b CHECK (name <> 'b')")
+    with pytest.raises(LoadError):
+        load(warehouse, schema, id=[1], name=["b"], updated_at=at(2))
+    assert kept(observer, schema) == []
