@@ -45,12 +45,12 @@ def warehouse(database_url: str) -> Warehouse:
 
 @pytest.fixture(scope="module")
 def columns(warehouse: Warehouse) -> dict[str, set[str]]:
-    """Table of `pipedrive` -> its columns."""
+    """Entity -> the columns of its table."""
     found: dict[str, set[str]] = {}
     query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'pipedrive'"
     for row in warehouse.query(query):
         found.setdefault(row["table_name"], set()).add(row["column_name"])
-    return found
+    return {entity.name: found[entity.name] for entity in CATALOG}
 
 
 def queries() -> Iterator[str]:
