@@ -12,15 +12,17 @@ from pipeboard_io.inference import table_from_select
 
 STORED = {str(mart): mart for mart in MARTS if mart.key}
 
-# The newest load that changed one of the tables, before anything is computed: a change meanwhile is seen the next time.
-_CHANGES = """
-SELECT concat_ws(' ', max(id), (now() AT TIME ZONE %(timezone)s)::date) AS state FROM pipeboard.load
-WHERE status = 'success' AND table_name = ANY(%(tables)s)
-      AND inserted + updated + deleted + restored + relabelled > 0
-"""
-_LAST = """
-SELECT facts ->> 'basis' AS basis FROM pipeboard.load
-WHERE entity = %s AND status = 'success' ORDER BY id DESC LIMIT 1
+# The loads that changed one of the tables, before anything is computed: a change meanwhile is seen the next time. Counted,
+# because the newest id does not tell of an older one that is committed later. Beside it, what the stored rows were computed
+# from, if they are there.
+_STATE = """
+SELECT (now() AT TIME ZONE %(timezone)s)::date::text AS day,
+       (SELECT concat(count(*), ' ', max(id)) FROM pipeboard.load
+        WHERE status = 'success' AND table_name = ANY(%(tables)s)
+              AND inserted + updated + deleted + restored + relabelled > 0) AS changes,
+       (SELECT facts ->> 'basis' FROM pipeboard.load
+        WHERE entity = %(entity)s AND status = 'success' AND to_regclass(%(store)s) IS NOT NULL
+        ORDER BY id DESC LIMIT 1) AS last
 """
 _KEY = "key"
 
@@ -37,14 +39,13 @@ def mart_load(
     # Dimensions may be NULL, which no key may be.
     select = f"SELECT md5(ROW({dimensions})::text) AS {_KEY}, q.* FROM (\n{computed}\n) AS q"
     schema, name = mart.store.split(".")
-    table = table_from_select(warehouse, select, schema=schema, name=name, primary_key=(_KEY,))
-    asked = {"timezone": timezone, "tables": sorted(_tables(mart))}
-    (now,) = warehouse.query(_CHANGES, asked)
-    state = now["state"] if "now()" in computed else now["state"].split()[0]
-    basis = sha256(f"{select}\x1f{state}".encode()).hexdigest()
-    last = [row["basis"] for row in warehouse.query(_LAST, [table.entity])]
-    if warehouse.ddl(table) == [] and last == [basis] and not everything:
+    asked = {"timezone": timezone, "tables": sorted(_tables(mart)), "entity": name, "store": mart.store}
+    (now,) = warehouse.query(_STATE, asked)
+    day = now["day"] if "now()" in computed else ""
+    basis = sha256(f"{select}\x1f{now['changes']}\x1f{day}".encode()).hexdigest()
+    if now["last"] == basis and not everything:
         return None
+    table = table_from_select(warehouse, select, schema=schema, name=name, primary_key=(_KEY,))
     return Load(table, select=select, mode="select", run_id=run_id, facts=lambda: {"basis": basis})
 
 
