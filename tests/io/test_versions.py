@@ -5,8 +5,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeboard_io import Column, Load, LoadError, Reconcile, Table, Warehouse
+from pipeboard_io import Column, Load, LoadError, Reconcile, Table, View, ViewColumn, Warehouse
 from pipeboard_io import ColumnType as T
+from pipeboard_io.functions import Function
 from pipeboard_io.versions import Versions
 from tests.io.observer import Observer
 
@@ -67,3 +68,18 @@ def test_a_load_that_fails_keeps_no_version(warehouse: Warehouse, observer: Obse
     with pytest.raises(LoadError):
         load(warehouse, schema, id=[1], name=["b"], updated_at=at(2))
     assert kept(observer, schema) == []
+
+
+def test_a_column_widens_below_a_view_and_a_function_of_versions(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    load(warehouse, schema, id=[1], name=["a"], value=["10.50"], updated_at=at(1))
+    load(warehouse, schema, id=[1], name=["b"], value=["11.50"], updated_at=at(2))
+    body = f"SELECT r.* FROM {schema}.t_version v CROSS JOIN LATERAL jsonb_populate_record(NULL::{schema}.t, v.row) r"
+    warehouse.define(View(schema, "v", (ViewColumn("value", "q.value"),), f"FROM ({body}) AS q"))
+    earlier = Function(schema, "earlier", "moment timestamp with time zone", f"SETOF {schema}.t", body, "Words.")
+    assert [warehouse.define_function(earlier) for _ in range(2)] == [True, False]
+    table = Table(schema, "t", (Column("id", T.BIGINT), Column("value", T.TEXT)))
+    warehouse.load(Load(table, frames=[pl.DataFrame({"id": [2], "value": ["words"]})]))
+    assert observer.sql(f"SELECT value FROM {schema}.v") == [("10.50",)]
+    assert observer.sql(f"SELECT value FROM {schema}.earlier(now())") == [("10.50",)]
