@@ -286,6 +286,12 @@ class Settings(BaseSettings):
     statement_timeout_seconds: float = Field(
         3600, gt=0, alias="PIPEBOARD_STATEMENT_TIMEOUT_SECONDS", description="Longest time of one SQL statement."
     )
+    step_retry_seconds: float = Field(
+        15,
+        ge=0,
+        alias="PIPEBOARD_STEP_RETRY_SECONDS",
+        description="Wait before a table whose load met a lost connection or a lock is tried again, twice at most.",
+    )
 
     log_format: Literal["text", "json"] = Field(
         "text",

@@ -38,7 +38,8 @@ def build_sync_all(prefix: str) -> UnresolvedAssetJobDefinition:
         prefix + SYNC_ALL,
         selection=dg.AssetSelection.all(),
         description="Every table, in order. With the current month's key: what changed since the last sync.",
-        tags={SYNC_TAG: "yes"},
+        # A failed step was tried again where that could help. dagster.yaml says so, too; this holds without it.
+        tags={SYNC_TAG: "yes", "dagster/retry_on_asset_or_op_failure": "false"},
     )
 
 

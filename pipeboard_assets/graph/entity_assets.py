@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 import dagster as dg
@@ -16,7 +17,7 @@ from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.graph.asset_checks import check_events, check_specs
 from pipeboard_assets.graph.automation import when_upstream_lands
-from pipeboard_assets.graph.checks import entity_checks, main_bi_checks
+from pipeboard_assets.graph.checks import entity_checks, main_bi_checks, verdicts
 from pipeboard_assets.graph.failures import as_dagster_failure
 from pipeboard_assets.graph.observer import Observer
 from pipeboard_assets.logs import doing
@@ -104,7 +105,8 @@ def build_entity_asset(
         forecaster = Forecaster(
             warehouse=warehouse, now=datetime.now(UTC), overlap=settings.overlap, page_size=settings.page_size
         )
-        with as_dagster_failure(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
+        failing = partial(as_dagster_failure, pause_seconds=settings.step_retry_seconds)
+        with failing(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
             expected = forecaster.of(entity, sync.window)
             context.log.info("forecast: %s", expected)
             load = replace(
@@ -115,9 +117,10 @@ def build_entity_asset(
                 versions=versions_of(entity.name) if entity.name in settings.versions else None,
             )
         yield dg.Output(load, metadata=expected.metadata)
-        with as_dagster_failure():
+        with failing():
             checks = entity_checks(entity, read_whole(warehouse))
-        yield from check_events(specs, warehouse, str(load.table), checks)
+            found = verdicts(warehouse, str(load.table), checks)
+        yield from check_events(specs, found)
 
     return entity_asset
 
@@ -212,15 +215,19 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
     )
     def main_bi(context: dg.AssetExecutionContext, config: MartConfig) -> Iterator[Any]:
         doing(run_id=context.run.run_id, asset=MAIN_BI.name)
-        with as_dagster_failure():
+        warehouse = context.resources.warehouse
+        failing = partial(as_dagster_failure, pause_seconds=settings.step_retry_seconds)
+        with failing():
             load = main_bi_load(
-                context.resources.warehouse,
+                warehouse,
                 timezone=settings.timezone,
                 run_id=context.run.run_id,
                 everything=config.mode == "full",
             )
         yield dg.Output(load, metadata={"dagster/column_lineage": _main_bi_lineage(settings.prefix)})
-        yield from check_events(specs, context.resources.warehouse, str(MAIN_BI), checks)
+        with failing():
+            found = verdicts(warehouse, str(MAIN_BI), checks)
+        yield from check_events(specs, found)
 
     return main_bi
 

@@ -1,14 +1,14 @@
 """Resources of the graph: Pipedrive and Redis from `pipeboard_resources`, the warehouse and its IO manager."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from typing import Self
 
 import dagster as dg
 from pydantic import PrivateAttr
 
 from pipeboard_assets.catalog.schemas import placement_of
-from pipeboard_assets.graph.failures import as_dagster_failure
+from pipeboard_assets.graph.failures import as_dagster_failure, ending_the_run
 from pipeboard_assets.graph.observer import Observer
 from pipeboard_assets.graph.run_process import sign
 from pipeboard_assets.sync.month_counts import count_months
@@ -39,16 +39,19 @@ def build_resources(settings: Settings, observer: Observer) -> Mapping[str, dg.R
         "redis": build_redis_resource(settings),
         "pipedrive": build_pipedrive_resource(settings, observer.requested),
         "warehouse": _build_warehouse_resource(settings),
-        "io_manager": _build_io_manager(observer),
+        "io_manager": _build_io_manager(settings, observer),
     }
 
 
 def _build_warehouse_resource(settings: Settings) -> dg.ResourceDefinition:
     @dg.resource(description="PostgreSQL: the tables, and our own state about them.")
     def warehouse(context: dg.InitResourceContext) -> Iterator[Warehouse]:
-        if context.instance is not None and context.run is not None:
+        if context.instance is None or context.run is None:  # opened by hand, in no run
+            opening: AbstractContextManager[None] = nullcontext()
+        else:
             sign(context.instance, context.run)
-        with as_dagster_failure(), open_warehouse(settings) as opened:
+            opening = ending_the_run(context.instance, context.run)
+        with opening, open_warehouse(settings) as opened:
             yield opened
 
     return warehouse
@@ -58,13 +61,15 @@ class ReportingIOManager(PostgresIOManager):
     """The IO manager of `pipeboard_io` on the run's warehouse; tells the display, and Dagster in its words what failed."""
 
     _observer: Observer = PrivateAttr()
+    _pause_seconds: float = PrivateAttr()
 
     @classmethod
-    def over(cls, warehouse: Warehouse, observer: Observer) -> Self:
+    def over(cls, warehouse: Warehouse, observer: Observer, *, pause_seconds: float) -> Self:
         """One that stores in `warehouse`, which is no configuration: its URL must not reach Dagster's snapshots."""
         manager = cls()
         manager._warehouse = warehouse
         manager._observer = observer
+        manager._pause_seconds = pause_seconds
         return manager
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
@@ -76,7 +81,7 @@ class ReportingIOManager(PostgresIOManager):
         """Each month with its own rows; Dagster would show the whole table's for every one."""
         first = context.asset_partitions_def.get_first_partition_key()
         assert first is not None
-        with as_dagster_failure():
+        with as_dagster_failure(pause_seconds=self._pause_seconds):
             counts = count_months(
                 self.warehouse(), context.asset_key.path[-1], context.asset_partition_keys, first=first
             )
@@ -85,7 +90,7 @@ class ReportingIOManager(PostgresIOManager):
 
     def publish(self, load: Load) -> LoadReport:
         try:
-            with as_dagster_failure():
+            with as_dagster_failure(pause_seconds=self._pause_seconds):
                 report = super().publish(load)
         finally:
             self._observer.live.stop()
@@ -93,9 +98,9 @@ class ReportingIOManager(PostgresIOManager):
         return report
 
 
-def _build_io_manager(observer: Observer) -> dg.IOManagerDefinition:
+def _build_io_manager(settings: Settings, observer: Observer) -> dg.IOManagerDefinition:
     @dg.io_manager(required_resource_keys={"warehouse"}, description="Evolves tables and upserts frames in PostgreSQL.")
     def io_manager(context: dg.InitResourceContext) -> ReportingIOManager:
-        return ReportingIOManager.over(context.resources.warehouse, observer)
+        return ReportingIOManager.over(context.resources.warehouse, observer, pause_seconds=settings.step_retry_seconds)
 
     return io_manager

@@ -6,6 +6,7 @@ is written where a view already is what it should be.
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, Literal
 
@@ -121,7 +122,8 @@ def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
         warehouse: Warehouse = context.resources.warehouse
         failed: list[WarehouseError] = []
         reports: dict[dg.AssetKey, ViewReport] = {}
-        with as_dagster_failure():
+        failing = partial(as_dagster_failure, pause_seconds=settings.step_retry_seconds)
+        with failing():
             calendar = calendar_load(warehouse, _habits(settings), datetime.now(UTC).date(), run_id=context.run.run_id)
             if calendar is not None and calendar_key in context.selected_asset_keys:
                 yield dg.MaterializeResult(
@@ -140,14 +142,14 @@ def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(asset_key=key, metadata={**_metadata(view, report), **stored})
             reports[key] = report
         chosen = [key for key in (calendar_key, *reports) if key in checks and key in context.selected_asset_keys]
-        with as_dagster_failure():
+        with failing():
             found = verdicts(warehouse, SCHEMA, [check for key in chosen for check in checks[key]])
         answers = iter(found)
         for key in chosen:
             told_by_view = [as_declared(reports[key])] if key in reports else []
             yield from told(specs[key], [*islice(answers, len(checks[key])), *told_by_view])
         if failed:
-            with as_dagster_failure():
+            with failing():
                 raise failed[0]
         raise_errors(found)
 

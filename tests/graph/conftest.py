@@ -39,6 +39,7 @@ class Account:
             redis_url=None if redis_url is None else SecretStr(redis_url),
             state_dir=state_dir,
             history_start="2026-01",
+            step_retry_seconds=0,
             **settings,
         )
         self.warehouse = Warehouse(database_url, placement=placement_of(self.settings))
