@@ -4,35 +4,21 @@ A channel is known by a fingerprint of its URL, which holds passwords and must a
 """
 
 import hashlib
+import json
 import logging
 import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-if TYPE_CHECKING:
-    from apprise import Apprise
-
 logger = logging.getLogger(__name__)
 
-# They quote URLs, and so passwords. To see why a channel fails: .venv/bin/apprise -vv -b test '<URL>'
-_TALKATIVE = ("apprise", "urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry")
-_is_secret: ContextVar[bool] = ContextVar("is_secret", default=False)
-
-
-def _is_not_of_a_channel(_record: logging.LogRecord) -> bool:
-    return not _is_secret.get()
-
-
-# Filters, because Dagster configures logging again, which enables every logger that somebody disabled.
-for _name in _TALKATIVE:
-    logging.getLogger(_name).addFilter(_is_not_of_a_channel)
+# Less than the minute that Dagster gives a sensor; what was not sent by then is sent the next time.
+_TIMEOUT_SECONDS = 40
 
 
 class Tone(StrEnum):
@@ -65,24 +51,31 @@ class Notifier:
 
     def unknown(self) -> Iterator[str]:
         """What apprise cannot use, by number and scheme: "number 2 (slak://)"."""
-        for channel, url in self._urls.items():
-            if _place(url) is None:
+        answers = _answers([{"url": url.get_secret_value()} for url in self._urls.values()])
+        for (channel, url), answer in zip(self._urls.items(), answers, strict=True):
+            if answer != "known":
                 scheme = re.match(r"[a-z]{1,20}://", url.get_secret_value(), re.IGNORECASE)
                 yield f"number {self._number(channel)} ({scheme[0] if scheme else 'without a scheme'})"
 
-    def send(self, channel: str, message: Message) -> bool:
-        """Deliver once; False when that failed. Raises KeyError for a channel that the setting no longer has."""
-        place = _place(self._urls[channel])
-        if place is None:
-            logger.warning("PIPEBOARD_ALERT_URLS number %d is no URL that apprise knows", self._number(channel))
-            return False
-        with _unlogged():
-            is_delivered = place.notify(
-                title=message.title, body=message.body, notify_type=message.tone.value, body_format="text"
-            )
-        if not is_delivered:
-            logger.warning("an alert was not delivered, PIPEBOARD_ALERT_URLS number %d", self._number(channel))
-        return bool(is_delivered)
+    def send(self, letters: Sequence[tuple[str, Message]]) -> list[bool]:
+        """Deliver each (channel, message) once; False for those that were not. Raises KeyError for a channel that the
+        setting no longer has."""
+        asked = [
+            {
+                "url": self._urls[channel].get_secret_value(),
+                "title": message.title,
+                "body": message.body,
+                "tone": message.tone.value,
+            }
+            for channel, message in letters
+        ]
+        answers = _answers(asked)
+        for (channel, _), answer in zip(letters, answers, strict=True):
+            if answer != "delivered":
+                # Why: .venv/bin/apprise -vv -b test '<URL>'
+                why = "is no URL that apprise knows" if answer == "unknown" else "did not take an alert"
+                logger.warning("PIPEBOARD_ALERT_URLS number %d %s", self._number(channel), why)
+        return [answer == "delivered" for answer in answers]
 
     def _number(self, channel: str) -> int:
         return self.channels.index(channel) + 1
@@ -92,21 +85,22 @@ def _fingerprint(url: SecretStr) -> str:
     return hashlib.blake2s(url.get_secret_value().encode(), digest_size=6).hexdigest()
 
 
-def _place(url: SecretStr) -> "Apprise | None":
-    """Where messages to `url` go; None where apprise does not know such a URL."""
-    import apprise  # 0.2 s and a hundred plugins, for which only who sends need wait
-
-    place = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))  # in this thread, where nothing is logged
-    with warnings.catch_warnings(), _unlogged():
-        # It looks for imghdr, which Python 3.13 no longer has; there it brings its own.
-        warnings.filterwarnings("ignore", "'imghdr' is deprecated", DeprecationWarning)
-        return place if place.add(url.get_secret_value()) else None
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    token = _is_secret.set(True)
-    try:
-        yield
-    finally:
-        _is_secret.reset(token)
+def _answers(letters: Sequence[Mapping[str, str]]) -> list[str | None]:
+    """What `delivery` says of each letter; None where it hung or died before."""
+    if not letters:
+        return []
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeboard_resources.delivery"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # where apprise and all below it log
+        text=True,
+    )
+    with process:
+        try:
+            told, _ = process.communicate(json.dumps(letters), timeout=_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            told, _ = process.communicate()
+    answers: list[str | None] = [*told.split()]
+    return answers + [None] * (len(letters) - len(answers))

@@ -51,6 +51,10 @@ class Letter(BaseModel):
     tries: int = 0
     next_try_at: datetime
 
+    def is_old(self, now: datetime) -> bool:
+        """Whether it is too late to deliver it."""
+        return now - self.written_at > _GIVE_UP_AFTER
+
 
 class Memory(BaseModel):
     """What the alerts remember from one look to the next; kept as the sensor's cursor."""
@@ -92,21 +96,15 @@ class Memory(BaseModel):
 
     def deliver(self, notifier: Notifier, *, now: datetime) -> tuple[int, int, int]:
         """Send what is due; returns the letters that were sent, that wait for another try, that were given up."""
-        sent = given_up = 0
-        waiting = []
-        for letter in self.outbox:
-            if letter.channel not in notifier.channels or now - letter.written_at > _GIVE_UP_AFTER:
-                given_up += 1
-            elif now < letter.next_try_at:
-                waiting.append(letter)
-            elif notifier.send(letter.channel, Message(letter.title, letter.body, letter.tone)):
-                sent += 1
-            else:
-                letter.tries += 1
-                letter.next_try_at = now + min(timedelta(minutes=1 << min(letter.tries - 1, 6)), _LONGEST_PAUSE)
-                waiting.append(letter)
-        self.outbox = waiting
-        return sent, len(waiting), given_up
+        kept = [each for each in self.outbox if each.channel in notifier.channels and not each.is_old(now)]
+        due = [each for each in kept if each.next_try_at <= now]
+        sent = notifier.send([(each.channel, Message(each.title, each.body, each.tone)) for each in due])
+        for letter in (each for each, is_sent in zip(due, sent, strict=True) if not is_sent):
+            letter.tries += 1
+            letter.next_try_at = now + min(timedelta(minutes=1 << min(letter.tries - 1, 6)), _LONGEST_PAUSE)
+        given_up = len(self.outbox) - len(kept)
+        self.outbox = [each for each in kept if each.next_try_at > now]
+        return sum(sent), len(self.outbox), given_up
 
 
 def message_about(subject: str, news: Sequence[News], *, link: str | None) -> Message:

@@ -6,13 +6,24 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster_shared.error import SerializableErrorInfo
 from pydantic import SecretStr
 
 from pipeboard_assets.commands.runner import run_sync
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.graph.alert_sensor import build_alert_sensor
 from pipeboard_assets.graph.alerts import Level, Memory, News, message_about
-from pipeboard_assets.graph.request import SyncRequest
+from pipeboard_assets.graph.news import tick_news
+from pipeboard_assets.graph.request import ASSETS, SyncRequest
 from pipeboard_resources.notifier import Notifier, Tone
 from tests.fixtures.receivers import Mailbox, Webhook
 from tests.graph.conftest import Account
@@ -95,7 +106,7 @@ def test_a_url_that_apprise_does_not_know_is_named_by_its_number_only(
 
 @pytest.mark.parametrize("status", [200, 503])
 def test_no_secret_of_a_channel_reaches_a_log_at_any_level(
-    webhook: Webhook, caplog: pytest.LogCaptureFixture, status: int
+    webhook: Webhook, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str], status: int
 ) -> None:
     # As Dagster does when it configures its loggers: whatever was disabled is enabled again.
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, "incremental": False})
@@ -103,10 +114,11 @@ def test_no_secret_of_a_channel_reaches_a_log_at_any_level(
     refused = "json://127.0.0.1:1/hunter2"
     notifier = Notifier([SecretStr(f"{webhook.url}hunter2"), SecretStr(refused), SecretStr("nonsense://hunter2@x")])
     with caplog.at_level(logging.DEBUG):
-        sent = [notifier.send(channel, message_about("run 1", [trouble()], link=None)) for channel in notifier.channels]
+        message = message_about("run 1", [trouble()], link=None)
+        sent = notifier.send([(channel, message) for channel in notifier.channels])
         logging.getLogger("urllib3.connectionpool").warning("of somebody else")
     assert sent == [status == 200, False, False]
-    assert "hunter2" not in caplog.text and "of somebody else" in caplog.text
+    assert "hunter2" not in caplog.text + "".join(capfd.readouterr()) and "of somebody else" in caplog.text
 
 
 class Watch:
@@ -123,8 +135,9 @@ class Watch:
         self.cursor: str | None = None
         self.look()
 
-    def sync(self) -> str:
-        run_id, _, _ = run_sync(self.defs, self.instance, SyncRequest(without_history=frozenset({"deals"})))
+    def sync(self, *assets: str, full: bool = False) -> str:
+        request = SyncRequest(assets=assets or ASSETS, full=full, without_history=frozenset({"deals"}))
+        run_id, _, _ = run_sync(self.defs, self.instance, request)
         return run_id
 
     def look(self) -> list[dict[str, str]]:
@@ -164,6 +177,82 @@ def test_a_failed_check_is_told_by_its_own_words_and_only_once_in_the_message(wa
     (message,) = watch.look()
     assert message["message"].count("required_columns") == 1
     assert "ERROR: deals, required_columns: 10 exceptions: id 1 lacks title; " in message["message"]
+
+
+def test_columns_that_come_and_rows_that_would_go_by_the_score_are_told(watch: Watch) -> None:
+    company = watch.account.company
+    watch.sync("deals")
+    watch.look()
+    company.add_field("deals", "Competitor", "varchar")
+    watch.sync("deals")
+    (message,) = watch.look()
+    assert "WARN: deals, columns: 1 exception: new column cf_competitor." in message["message"]
+    for number in company.ids("deals")[:30]:
+        company.remove("deals", number)
+    watch.sync("deals", full=True)
+    (message,) = watch.look()
+    assert "ERROR: deals: reconciling pipedrive.deals would delete 30 of 40 rows" in message["message"]
+
+
+def test_the_days_api_tokens_are_told_at_75_and_at_100_percent_of_what_may_be_spent(watch: Watch) -> None:
+    limits, per_day = watch.account.server.limits, watch.account.company.plan.daily_tokens
+
+    def told_after(spent_percent: float) -> list[str]:
+        limits.spent = int(per_day * spent_percent / 100)
+        watch.sync("deals")
+        lines = [line for message in watch.look() for line in message["message"].splitlines()]
+        return [line.partition(" of")[0] for line in lines if "API tokens" in line]
+
+    assert told_after(10) == []
+    assert told_after(70) == ["WARN: 78 %"], "10 percent are the reserve"
+    assert told_after(75) == []
+    assert told_after(95) == ["ERROR: 100 %"]
+    assert told_after(0) == ["OVER: 0 %"]
+
+
+class Ticking:
+    """The sensor `refresh` as the daemon keeps it: its state, and the ticks that a test writes."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("pipeboard"), "__repository__")
+        origin = RemoteInstigatorOrigin(repository, "refresh")
+        running, data = InstigatorStatus.DECLARED_IN_CODE, SensorInstigatorData()
+        self.instance = instance
+        self.state = instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, running, data))
+
+    def tick(self, status: TickStatus, at: datetime) -> None:
+        data = TickData(
+            instigator_origin_id=self.state.instigator_origin_id,
+            selector_id=self.state.selector_id,
+            instigator_name="refresh",
+            instigator_type=InstigatorType.SENSOR,
+            status=status,
+            timestamp=at.timestamp(),
+            error=SerializableErrorInfo("unreachable", [], None) if status is TickStatus.FAILURE else None,
+        )
+        self.instance.create_tick(data)
+
+    def told(self, after: timedelta = timedelta()) -> str:
+        (news,) = tick_news(self.instance, {"refresh"}, now=NOW + after)
+        assert list(tick_news(self.instance, {"of another location"}, now=NOW)) == []
+        return f"{news.level}: {news.text}"
+
+
+def test_a_sensor_that_fails_or_falls_silent_or_was_stopped_is_told() -> None:
+    with dg.instance_for_test() as instance:
+        sensor = Ticking(instance)
+        assert sensor.told().startswith("OVER"), "its first tick is still to come"
+        for minute in range(3):
+            assert sensor.told().startswith("OVER"), "it may be a database that restarts"
+            sensor.tick(TickStatus.FAILURE, NOW + timedelta(minutes=minute))
+        assert sensor.told() == (
+            "ERROR: The sensor `refresh` failed 3 times in a row. Its page in the UI, under Automation, shows the error."
+        )
+        sensor.tick(TickStatus.SKIPPED, NOW + timedelta(minutes=4))
+        assert sensor.told(timedelta(minutes=5)) == "OVER: The sensor `refresh` ticks again."
+        assert sensor.told(timedelta(minutes=20)).startswith("ERROR: The sensor `refresh` last ticked 16 min ago")
+        instance.update_instigator_state(sensor.state.with_status(InstigatorStatus.STOPPED))
+        assert sensor.told().startswith("WARN: The sensor `refresh` was stopped.")
 
 
 def test_a_table_past_its_fail_window_is_told_and_so_is_its_return(watch: Watch) -> None:
