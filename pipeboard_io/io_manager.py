@@ -60,7 +60,11 @@ class PostgresIOManager(dg.ConfigurableIOManager):
             return
         load = self.load_from(context, obj)
         report = self.publish(load)
-        context.add_output_metadata(report_metadata(load.table, report))
+        context.add_output_metadata(self.described(load, report))
+
+    def described(self, load: Load, report: LoadReport) -> dict[str, Any]:
+        """What the output's metadata says of a load that was carried out; subclasses add to it here."""
+        return report_metadata(load.table, report)
 
     def publish(self, load: Load) -> LoadReport:
         """Carries out the load; subclasses hear of it here."""

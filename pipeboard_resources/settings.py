@@ -217,6 +217,9 @@ class Settings(BaseSettings):
     ui_url: Annotated[str, AfterValidator(_origin)] = Field(
         "http://127.0.0.1:3000", alias="PIPEBOARD_UI_URL", description="Where Dagster's UI is, for links in alerts."
     )
+    metabase_url: Annotated[str, AfterValidator(_origin)] | None = Field(
+        None, alias="METABASE_URL", description="Where Metabase is, for links in Dagster's UI; empty: none."
+    )
     token_reserve_percent: float = Field(
         10,
         ge=0,

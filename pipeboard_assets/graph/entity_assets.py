@@ -19,6 +19,7 @@ from pipeboard_assets.graph.asset_checks import check_events, check_specs
 from pipeboard_assets.graph.automation import when_upstream_lands
 from pipeboard_assets.graph.checks import entity_checks, main_bi_checks, verdicts
 from pipeboard_assets.graph.failures import as_dagster_failure
+from pipeboard_assets.graph.links import declared_by, metabase, selected_by
 from pipeboard_assets.graph.observer import Observer
 from pipeboard_assets.logs import doing
 from pipeboard_assets.metrics.tally import Tally
@@ -205,7 +206,10 @@ def build_main_bi_asset(settings: Settings) -> dg.AssetsDefinition:
         metadata={
             "dagster/column_schema": dg.TableSchema(
                 [dg.TableColumn(c.name, c.type.value, c.comment) for c in MAIN_BI.columns]
-            )
+            ),
+            "dagster/table_name": ".".join(key.path),
+            **selected_by("main_bi.sql", "main_bi.py"),
+            **metabase(settings),
         },
         freshness_policy=_freshness_policy(settings),
         automation_condition=when_upstream_lands(),
@@ -252,4 +256,8 @@ def _declared_columns(entity: Entity, key: dg.AssetKey) -> dict[str, object]:
         for attribute in base_attributes(entity)
         for column in attribute.columns
     ]
-    return {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": ".".join(key.path)}
+    return {
+        "dagster/column_schema": dg.TableSchema(columns),
+        "dagster/table_name": ".".join(key.path),
+        **declared_by(entity.record),
+    }

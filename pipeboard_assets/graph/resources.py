@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
 from pydantic import PrivateAttr
 
+from pipeboard_assets.bi.main_bi import MAIN_BI
+from pipeboard_assets.bi.picture import mart_picture
 from pipeboard_assets.catalog.schemas import placement_of
 from pipeboard_assets.graph.failures import as_dagster_failure, ending_the_run
 from pipeboard_assets.graph.observer import Observer
@@ -61,15 +63,15 @@ class ReportingIOManager(PostgresIOManager):
     """The IO manager of `pipeboard_io` on the run's warehouse; tells the display, and Dagster in its words what failed."""
 
     _observer: Observer = PrivateAttr()
-    _pause_seconds: float = PrivateAttr()
+    _settings: Settings = PrivateAttr()
 
     @classmethod
-    def over(cls, warehouse: Warehouse, observer: Observer, *, pause_seconds: float) -> Self:
+    def over(cls, warehouse: Warehouse, observer: Observer, settings: Settings) -> Self:
         """One that stores in `warehouse`, which is no configuration: its URL must not reach Dagster's snapshots."""
         manager = cls()
         manager._warehouse = warehouse
         manager._observer = observer
-        manager._pause_seconds = pause_seconds
+        manager._settings = settings
         return manager
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
@@ -81,16 +83,24 @@ class ReportingIOManager(PostgresIOManager):
         """Each month with its own rows; Dagster would show the whole table's for every one."""
         first = context.asset_partitions_def.get_first_partition_key()
         assert first is not None
-        with as_dagster_failure(pause_seconds=self._pause_seconds):
+        with as_dagster_failure(pause_seconds=self._settings.step_retry_seconds):
             counts = count_months(
                 self.warehouse(), context.asset_key.path[-1], context.asset_partition_keys, first=first
             )
         for month, rows in counts.items():
             context.step_context.add_asset_metadata({"dagster/partition_row_count": rows}, partition_key=month)
 
+    def described(self, load: Load, report: LoadReport) -> dict[str, Any]:
+        metadata = super().described(load, report)
+        if str(load.table) == str(MAIN_BI) and report.inserted + report.updated + report.deleted:
+            with as_dagster_failure(pause_seconds=self._settings.step_retry_seconds):
+                picture = mart_picture(self.warehouse(), timezone=self._settings.timezone)
+            metadata["picture"] = dg.MetadataValue.md(picture)
+        return metadata
+
     def publish(self, load: Load) -> LoadReport:
         try:
-            with as_dagster_failure(pause_seconds=self._pause_seconds):
+            with as_dagster_failure(pause_seconds=self._settings.step_retry_seconds):
                 report = super().publish(load)
         finally:
             self._observer.live.stop()
@@ -101,6 +111,6 @@ class ReportingIOManager(PostgresIOManager):
 def _build_io_manager(settings: Settings, observer: Observer) -> dg.IOManagerDefinition:
     @dg.io_manager(required_resource_keys={"warehouse"}, description="Evolves tables and upserts frames in PostgreSQL.")
     def io_manager(context: dg.InitResourceContext) -> ReportingIOManager:
-        return ReportingIOManager.over(context.resources.warehouse, observer, pause_seconds=settings.step_retry_seconds)
+        return ReportingIOManager.over(context.resources.warehouse, observer, settings)
 
     return io_manager
