@@ -11,9 +11,10 @@ import dagster as dg
 
 from pipeboard_resources.embedded.processes import command_line
 
-HOST = "pipeboard/host"
-PID = "pipeboard/pid"
-COMMAND = "pipeboard/command"
+# With a prefix that the UI hides: nobody chooses runs by them.
+HOST = ".dagster/pipeboard-host"
+PID = ".dagster/pipeboard-pid"
+COMMAND = ".dagster/pipeboard-command"
 
 
 def signature() -> dict[str, str]:
