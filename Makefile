@@ -21,6 +21,12 @@ setup: ## Make .venv from requirements.lock; does nothing when it is up to date
 test: setup ## Every test, on real servers that start by themselves (ARGS="-k redis" for some)
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-ui: setup ## Dagster's UI in Chromium, as people use it; minutes (make test-packages installs it)
+	@$(BIN)/python -m pytest -n 0 tests/ui $(ARGS)
+
+screenshots: setup ## Take the README's pictures of Dagster's UI, by the same tests
+	@$(BIN)/python -m pytest -n 0 tests/ui --screenshots=deploy/screenshots
+
 test-packages: ## Install what only tests want: Debian's packages in deploy/test-packages.txt
 	@deploy/test-packages.sh
 
@@ -59,4 +65,4 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: audit bench check dashboard demo format help lives lock metabase setup soak test test-packages ui
+.PHONY: audit bench check dashboard demo format help lives lock metabase screenshots setup soak test test-packages test-ui ui

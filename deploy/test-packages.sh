@@ -7,6 +7,7 @@ if ! command -v apt-get >/dev/null; then
 fi
 wanted=$(cat "$(dirname "$0")/test-packages.txt")
 missing=""
+known=""
 for package in $wanted; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
@@ -21,5 +22,8 @@ if [ ! -e "$policy" ]; then
     trap '$as_root rm -f "$policy"' EXIT
 fi
 $as_root apt-get update -qq
+for package in $missing; do
+    if apt-cache show "$package" >/dev/null 2>&1; then known="$known $package"; else echo "apt has no $package here" >&2; fi
+done
 # shellcheck disable=SC2086 # words are packages
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $known

@@ -20,7 +20,7 @@ _SIZE = {"width": 400, "height": 240}
 
 # Of the pipeline that has most of them; a picture of all would be read by nobody.
 _STAGE_SQL = f"""
-SELECT concat_ws(', ', 'Open deals by stage', pipeline_name) AS title,
+SELECT pipeline_name AS title,
        row_number() OVER (ORDER BY stage_order NULLS LAST, stage_id) AS number, stage_name AS label, count(*) AS value
 FROM bi.main_bi WHERE status = 'open' AND pipeline_id = (
     SELECT pipeline_id FROM bi.main_bi WHERE status = 'open' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1)
@@ -33,7 +33,7 @@ WITH won AS (
            date_trunc('month', now() AT TIME ZONE %(timezone)s) AS this_month
     FROM bi.main_bi WHERE status = 'won' AND value IS NOT NULL
 ), main AS (SELECT currency, this_month FROM won GROUP BY 1, 2 ORDER BY count(*) DESC, 1 LIMIT 1)
-SELECT concat_ws(' ', 'Won value by month until', to_char(main.this_month, 'YYYY-MM'), main.currency) AS title,
+SELECT concat_ws(', ', 'until ' || to_char(main.this_month, 'YYYY-MM'), main.currency) AS title,
        to_char(months.month, 'MM') AS label, coalesce(sum(won.value), 0)::float8 AS value
 FROM main
 CROSS JOIN generate_series(main.this_month - interval '{_MONTHS - 1} months', main.this_month, interval '1 month') AS months (month)
@@ -45,19 +45,19 @@ GROUP BY main.currency, main.this_month, months.month ORDER BY months.month
 def mart_picture(warehouse: Warehouse, *, timezone: str) -> str:
     """Markdown with an image of the stages and one of the months, where there is anything to show. Raises WarehouseError."""
     stages, months = warehouse.query(_STAGE_SQL), warehouse.query(_MONTH_SQL, {"timezone": timezone})
-    images = [_image(_stages(stages))] if stages else []
-    images += [_image(_months(months))] if months else []
+    images = [_image("Open deals by stage", _stages(stages))] if stages else []
+    images += [_image("Won value by month", _months(months))] if months else []
     return "\n\n".join(images)
 
 
-def _image(svg: str) -> str:
-    return f"![](data:image/svg+xml;base64,{b64encode(svg.encode()).decode('ascii')})"
+def _image(title: str, svg: str) -> str:
+    return f"**{title}**\n\n![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode('ascii')})"
 
 
 def _stages(rows: Sequence[Mapping[str, Any]]) -> str:
     import leather
 
-    chart = leather.Chart(_plain(rows[0]["title"], 40))
+    chart = leather.Chart(_plain(rows[0]["title"], _LABEL_CHARACTERS))
     chart.add_x_scale(0, max(row["value"] for row in rows))
     # With a number, because two stages may bear one name.
     bars = [(row["value"], f"{row['number']}. {_plain(row['label'], _LABEL_CHARACTERS)}") for row in rows]
@@ -68,7 +68,7 @@ def _stages(rows: Sequence[Mapping[str, Any]]) -> str:
 def _months(rows: Sequence[Mapping[str, Any]]) -> str:
     import leather
 
-    chart = leather.Chart(_plain(rows[0]["title"], 40))
+    chart = leather.Chart(_plain(rows[0]["title"], _LABEL_CHARACTERS))
     values = [row["value"] for row in rows]
     chart.add_y_scale(min(0, *values), max(1, *values))
     chart.add_y_axis(tick_formatter=lambda value, _place, _count: f"{value:,.0f}")

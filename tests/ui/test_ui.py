@@ -1,0 +1,99 @@
+"""What a person sees and does in Dagster's UI, in a real browser. In order: the last tests spoil what the first ones see."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from pipeboard_assets.graph.request import ASSETS
+from tests.ui.conftest import LATE_AFTER_SECONDS, Installation
+
+pytestmark = pytest.mark.timeout(300)
+
+Photograph = Callable[[Page, str], None]
+
+GROUPS = ("crm_reference", "crm_contacts", "crm_sales", "bi")
+SECONDS = 1000
+
+
+def test_the_graph_shows_nine_assets_in_their_groups(page: Page, photograph: Photograph) -> None:
+    nine = quote('kind:"pipedrive" or key:"bi/main_bi"', safe="")
+    opened = ",".join(f"global@global:{group}" for group in GROUPS)
+    page.goto(f"/asset-groups~{nine}/?expanded={quote(opened)}")
+    nodes = page.locator("foreignObject")
+    for name in ASSETS:
+        expect(nodes.get_by_text(name, exact=True)).to_be_visible(timeout=60 * SECONDS)
+    for group in GROUPS:
+        expect(nodes.get_by_text(group, exact=True)).to_be_visible()
+    page.get_by_role("img", name="zoom_out").click(click_count=2)  # else its edges lie outside the window
+    page.wait_for_timeout(1000)  # it glides there
+    photograph(page, "graph")
+
+
+def test_an_asset_tells_its_story(page: Page, photograph: Photograph) -> None:
+    page.goto("/assets/bi/main_bi")
+    for told in ("Row count", "One row per living deal", "value_in_default_currency", "main_bi.sql", "Passing"):
+        expect(page.get_by_text(told).first).to_be_visible()
+    page.goto("/assets/bi/main_bi?view=events")
+    page.get_by_role("row").filter(has_text="picture").get_by_text("Show Markdown").click()
+    pictures = page.get_by_role("dialog").locator("img[src^=data]")
+    expect(pictures).to_have_count(2)
+    assert pictures.evaluate_all("all => all.every(each => each.complete && each.naturalWidth > 100)"), (
+        "drawn, not broken"
+    )
+    photograph(page, "picture")
+
+
+def test_a_click_materializes_an_asset(page: Page) -> None:
+    page.goto("/assets/pipedrive/pipelines")
+    page.get_by_role("button", name="Materialize").first.click()
+    expect(page.get_by_text("Launched run")).to_be_visible()
+    page.get_by_role("link", name="View", exact=True).click()
+    page.wait_for_url("**/runs/*")
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=90 * SECONDS)
+
+
+def test_three_months_are_read_again_by_a_backfill(page: Page, installation: Installation) -> None:
+    year, month = (int(part) for part in installation.history_start.split("-"))
+    first, last = (f"{year + (month - 1 + n) // 12}-{(month - 1 + n) % 12 + 1:02}-01" for n in (1, 3))
+    page.goto("/assets/pipedrive/activities")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Show all partitions").click()
+    field = dialog.get_by_role("textbox").first
+    field.fill(f"[{first}...{last}]")
+    field.press("Enter")
+    expect(dialog.get_by_text("3 partitions", exact=True)).to_be_visible()
+    dialog.get_by_role("button", name="Launch").click()
+    expect(page.get_by_text("Created backfill")).to_be_visible()
+    page.goto("/runs?view=backfills")
+    row = page.get_by_role("row").filter(has_text="3 partitions").or_(page.get_by_text("3 partitions"))
+    expect(row.first).to_be_visible()
+    expect(page.get_by_text("Completed").or_(page.get_by_text("Success", exact=True)).first).to_be_visible(
+        timeout=120 * SECONDS
+    )
+
+
+def test_a_failed_check_explains_itself(page: Page, installation: Installation, photograph: Photograph) -> None:
+    company = installation.server.company
+    for number in company.ids("deals")[:20]:
+        company.update("deals", number, {"title": None}, at=datetime.now(UTC))
+    page.goto("/assets/pipedrive/deals")
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_text("Latest", exact=True).click()
+    dialog.get_by_role("button", name="Launch").click()
+    page.goto("/assets/pipedrive/deals?view=checks&checkDetail=required_columns")
+    page.get_by_text("required_columns").first.click()
+    expect(page.get_by_text("20 exceptions: id").first).to_be_visible(timeout=90 * SECONDS)
+    expect(page.get_by_text("Fill them in in Pipedrive.").first).to_be_visible()
+    photograph(page, "check")
+
+
+def test_a_stale_table_is_shown_as_failed(page: Page, installation: Installation) -> None:
+    installation.server.faults.add("status_401", "*", times=None)  # so that no sync refreshes it
+    page.goto("/assets/pipedrive/users")
+    status = page.get_by_text("Freshness policy").locator("..")
+    expect(status.get_by_text("Failed")).to_be_visible(timeout=(LATE_AFTER_SECONDS + 90) * SECONDS)
