@@ -27,6 +27,9 @@ test-ui: setup ## Dagster's UI in Chromium, as people use it; minutes (make test
 screenshots: setup ## Take the README's pictures of Dagster's UI, by the same tests
 	@$(BIN)/python -m pytest -n 0 tests/ui --screenshots=deploy/screenshots
 
+test-deploy: setup ## Image and Compose file on a real Docker engine; where there is none it says what was not run
+	@$(BIN)/python -m pytest -n 0 -v -s -m "engine or not engine" tests/deploy $(ARGS)
+
 test-packages: ## Install what only tests want: Debian's packages in deploy/test-packages.txt
 	@deploy/test-packages.sh
 
@@ -65,4 +68,4 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: audit bench check dashboard demo format help lives lock metabase screenshots setup soak test test-packages test-ui ui
+.PHONY: audit bench check dashboard demo format help lives lock metabase screenshots setup soak test test-deploy test-packages test-ui ui

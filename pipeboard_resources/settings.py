@@ -1,13 +1,15 @@
-"""Every knob of Pipeboard, read from the environment or `.env`; only `definitions.py` and `cli.py` call `Settings()`."""
+"""Every knob of Pipeboard, read from the environment, `.env` or a folder of secrets; only `definitions.py` and `cli.py` call `Settings()`."""
 
 import re
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, SecretsSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import PydanticBaseSettingsSource
 
 from pipeboard_resources.pipedrive.key import KEY_PLACE, is_sendable
 
@@ -119,6 +121,26 @@ def _api_key(key: SecretStr) -> SecretStr:
     if not is_sendable(key.get_secret_value()):
         raise ValueError(f"holds characters that no key has; copy it again from Pipedrive: {KEY_PLACE}")
     return key
+
+
+class _SecretFiles(SecretsSettingsSource):
+    """Settings from files named like them, in the folder that the environment or `.env` names; an empty file sets nothing."""
+
+    def __call__(self) -> dict[str, Any]:
+        self.secrets_dir = self.current_state.get("PIPEBOARD_SECRETS_DIR")
+        if self.secrets_dir is not None and not Path(self.secrets_dir).is_dir():
+            raise SettingError(f"PIPEBOARD_SECRETS_DIR names {self.secrets_dir}, which is no folder.")
+        try:
+            return super().__call__()
+        except OSError as error:
+            raise SettingError(
+                f"PIPEBOARD_SECRETS_DIR: {error.filename} cannot be read ({error.strerror}): "
+                "let the user that Pipeboard runs as read it."
+            ) from error
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        value, key, is_complex = super().get_field_value(field, field_name)
+        return value or None, key, is_complex
 
 
 class Settings(BaseSettings):
@@ -296,11 +318,27 @@ class Settings(BaseSettings):
         description="Wait before a table whose load met a lost connection or a lock is tried again, twice at most.",
     )
 
+    secrets_dir: Path | None = Field(
+        None,
+        alias="PIPEBOARD_SECRETS_DIR",
+        description="Folder of files named like settings, such as database_url; the environment goes before them.",
+    )
     log_format: Literal["text", "json"] = Field(
         "text",
         alias="PIPEBOARD_LOG_FORMAT",
         description="text: warnings, to be read; json: every step, one object a line.",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, _SecretFiles(settings_cls)
 
     @model_validator(mode="after")
     def _hash_with_a_key(self) -> Self:

@@ -1,6 +1,9 @@
-"""What deploy/compose.yaml promises, read from the file. An engine that brings it up is not part of these tests."""
+"""What deploy/compose.yaml promises, read from the file; test_installation.py brings it up."""
 
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +11,12 @@ import yaml
 
 from pipeboard_resources.pipedrive.standin import DEMO_API_KEY
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
+from tests.deploy.engine import compose_program
 
 DEPLOY = PROJECT_ROOT / "deploy"
 TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SECRETS_SCRIPT = (DEPLOY / "secrets.sh").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 
@@ -37,14 +42,32 @@ def test_every_service_is_confined_limited_and_watched(name: str) -> None:
 
 
 def test_only_the_code_location_holds_the_api_key() -> None:
-    assert [name for name, service in SERVICES.items() if "PIPEDRIVE_API_KEY" in service.get("environment", {})] == [
-        "code"
-    ]
+    assert [name for name, service in SERVICES.items() if "pipedrive_api_key" in service.get("secrets", ())] == ["code"]
+
+
+def test_secrets_are_files_and_no_variable_holds_one() -> None:
+    assert re.findall(r"\$\{?\w*(?:PASSWORD|API_KEY|TOKEN|HASH)", TEXT) == []
+    variables_set = {name for service in SERVICES.values() for name in service.get("environment", {})}
+    assert {name for name in variables_set if re.search("PASS|KEY", name)} <= {
+        name for name in variables_set if name.endswith("_FILE")
+    }
+
+
+def test_the_demo_and_the_script_make_every_secret(tmp_path: Path) -> None:
+    wanted = set(COMPOSE["secrets"])
+    assert {path.name for path in (DEPLOY / "demo-secrets").iterdir()} == wanted
+    assert set(re.findall(r"^(?: *keep|login) (\w+)", SECRETS_SCRIPT, re.MULTILINE)) == wanted
+
+
+def test_secrets_that_pipeboard_reads_are_named_like_its_settings() -> None:
+    known = {str(field.alias).lower() for field in Settings.model_fields.values()}
+    for name in ("code", "webserver", "webserver-readonly", "daemon", "metrics"):
+        assert set(SERVICES[name]["secrets"]) <= known
 
 
 def test_settings_handed_to_containers_exist() -> None:
     known = {str(field.alias) for field in Settings.model_fields.values()}
-    for name in ("code", "webserver", "webserver-readonly", "daemon", "metrics"):
+    for name in ("code", "webserver", "webserver-readonly", "daemon", "metrics", "standin"):
         assert set(SERVICES[name]["environment"]) <= known
 
 
@@ -52,16 +75,16 @@ def test_the_example_and_the_demo_set_every_variable_that_is_required() -> None:
     used = set(re.findall(r"\$\{([A-Z_]+)", TEXT))
     assert used <= variables(".env.example")
     required = set(re.findall(r"\$\{([A-Z_]+):\?", TEXT))
-    assert required <= variables("demo.env")
+    assert required and required <= variables("demo.env")
 
 
 def test_the_demo_is_reached_from_this_machine_only_and_its_key_opens_nothing_else() -> None:
-    demo = (DEPLOY / "demo.env").read_text(encoding="utf-8")
-    assert "BIND_ADDRESS=127.0.0.1\n" in demo and f"PIPEDRIVE_API_KEY={DEMO_API_KEY}\n" in demo
+    assert "BIND_ADDRESS=127.0.0.1\n" in (DEPLOY / "demo.env").read_text(encoding="utf-8")
+    assert (DEPLOY / "demo-secrets" / "pipedrive_api_key").read_text(encoding="utf-8") == f"{DEMO_API_KEY}\n"
 
 
 def test_every_mounted_file_exists() -> None:
-    mounts = re.findall(r"\./([\w./-]+)", TEXT)
+    mounts = re.findall(r"\./((?:compose|prometheus|grafana)/[\w./-]+)", TEXT)
     assert mounts and [mount for mount in mounts if not (DEPLOY / mount).exists()] == []
 
 
@@ -74,3 +97,39 @@ def test_prometheus_in_containers_has_the_rules_and_jobs_of_the_one_without() ->
     assert [job["job_name"] for job in contained["scrape_configs"]] == [
         job["job_name"] for job in alone["scrape_configs"]
     ]
+
+
+def test_alerts_are_sent_to_nobody_until_somebody_is_named() -> None:
+    default = re.findall(r"\$\{ALERTMANAGER_CONFIG:-\./([\w./-]+)\}", TEXT)
+    receivers = yaml.safe_load((DEPLOY / default[0]).read_text(encoding="utf-8"))["receivers"]
+    assert receivers == [{"name": "nobody"}]
+
+
+@pytest.mark.parametrize("profile", ["demo", "dashboards"])
+def test_compose_itself_takes_the_file(profile: str) -> None:
+    program = compose_program()
+    if program is None:
+        pytest.skip("there is no Compose to ask: no plugin of docker, and none in a package for this machine")
+    command = [*program, "--env-file", "demo.env", "--profile", profile, "config", "--quiet"]
+    answer = subprocess.run(command, cwd=DEPLOY, env=dict(os.environ), capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_the_script_makes_secrets_once_and_asks_for_the_key_first(tmp_path: Path) -> None:
+    docker = tmp_path / "docker"  # the proxy's program, which hashes passwords, comes in an image
+    docker.write_text("#!/bin/sh\nread -r password && echo '$2a$14$of'$password\n", encoding="utf-8")
+    docker.chmod(0o755)
+    folder = tmp_path / "secrets"
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SECRETS": str(folder)}
+
+    def run(typed: str) -> "subprocess.CompletedProcess[str]":
+        command = [DEPLOY / "secrets.sh"]
+        return subprocess.run(command, env=environment, input=typed, capture_output=True, text=True, check=False)
+
+    assert run("\n").returncode == 2 and list(folder.iterdir()) == []
+    first = run("the-key\n")
+    made = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    assert set(made) == set(COMPOSE["secrets"]) and made["pipedrive_api_key"] == "the-key\n"
+    assert "the-key" not in first.stdout and first.stdout.count("password ") == 2
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (run("").returncode, {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}) == (0, made)

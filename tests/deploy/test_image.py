@@ -1,11 +1,15 @@
-"""What goes into the image, and how its processes tell whether they serve. No image is built here."""
+"""What goes into the image, and how its processes tell whether they serve; test_installation.py builds it."""
 
 import re
+import shutil
 import socket
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -32,6 +36,14 @@ def test_the_image_gets_what_the_tests_ran_with_and_nothing_that_only_they_want(
     assert named & {"pytest", "mypy", "ruff", "hypothesis"} == set()
     different = [pin for pin, hashes in image.items() if whole.get(pin) != hashes]
     assert different == [], "run: make lock"
+
+
+def test_the_dockerfile_is_one_that_hadolint_has_nothing_to_say_about() -> None:
+    linter = shutil.which("hadolint", path=Path(sys.executable).parent)
+    assert linter, "it comes with the packages for development: make setup"
+    command = [linter, "--no-color", PROJECT_ROOT / "deploy" / "Dockerfile"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout) == (0, "")
 
 
 @contextmanager
