@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from types import FrameType
@@ -298,9 +299,15 @@ def metrics(host: str, port: int) -> int:
     help="Number of deals; the rest is in proportion.",
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same company.")
+@click.option(
+    "--now",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    help="Stop its clock here (UTC): the same company after a restart. Default: its clock runs.",
+)
 @_command
-def standin(host: str, port: int, deals: int, seed: int) -> int:
+def standin(host: str, port: int, deals: int, seed: int, now: datetime | None) -> int:
     """Run a local Pipedrive with a made-up company, for trying things out."""
     from pipeboard_resources.pipedrive import standin as pretend
 
-    return pretend.run(host=host, port=port, deals=deals, seed=seed)
+    stopped_at = now.replace(tzinfo=UTC) if now else None
+    return pretend.run(host=host, port=port, deals=deals, seed=seed, now=stopped_at)

@@ -78,7 +78,15 @@ def _own_daemon(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True)
     socket, log = folder / "docker.sock", folder / "dockerd.log"
     rules = subprocess.run(["iptables-save"], capture_output=True, check=True).stdout
-    command = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "--host", f"unix://{socket}"]
+    command: list[str | Path] = [
+        "dockerd",
+        "--data-root",
+        folder / "data",
+        "--exec-root",
+        folder / "exec",
+        "--host",
+        f"unix://{socket}",
+    ]
     with log.open("wb") as output:
         daemon = subprocess.Popen([*command, "--pidfile", folder / "pid"], stdout=output, stderr=output)
     try:

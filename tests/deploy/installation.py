@@ -65,13 +65,13 @@ class Installation:
     def execute(self, service: str, *command: str) -> str:
         return self.compose("exec", "--no-TTY", service, *command)
 
-    def query(self, sql: str) -> str:
-        return self.execute("postgres", "psql", "-U", "postgres", "-d", "pipeboard", "-XtAqc", sql)
+    def query(self, sql: str, *, database: str = "pipeboard") -> str:
+        return self.execute("postgres", "psql", "-U", "postgres", "-d", database, "-XtAqc", sql)
 
-    def tables(self) -> list[str]:
+    def tables(self, *, database: str = "pipeboard") -> list[str]:
         """What the tables hold, as far as a sync of the same company must leave it alone."""
-        names = self.query(_TABLES).split()
-        return self.query(" UNION ALL ".join(_TABLE.format(name) for name in names)).splitlines()
+        names = self.query(_TABLES, database=database).split()
+        return self.query(" UNION ALL ".join(map(_TABLE.format, names)), database=database).splitlines()
 
     def deals(self) -> int:
         return int(self.query("SELECT count(*) FROM bi.main_bi"))

@@ -41,7 +41,7 @@ def test_the_image_gets_what_the_tests_ran_with_and_nothing_that_only_they_want(
 def test_the_dockerfile_is_one_that_hadolint_has_nothing_to_say_about() -> None:
     linter = shutil.which("hadolint", path=Path(sys.executable).parent)
     assert linter, "it comes with the packages for development: make setup"
-    command = [linter, "--no-color", PROJECT_ROOT / "deploy" / "Dockerfile"]
+    command: list[str | Path] = [linter, "--no-color", PROJECT_ROOT / "deploy" / "Dockerfile"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (answer.returncode, answer.stdout) == (0, "")
 

@@ -22,6 +22,10 @@ from tests.deploy.installation import Installation, eventually, make_secrets
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 PORTS = {"HTTP_PORT": "18080", "HTTPS_PORT": "18443", "METABASE_PORT": "18444"}
+_BACKUP_AND_RESTORE = """set -e
+pipeboard backup /tmp/company.backup
+DATABASE_URL=$(sed 's|/pipeboard$|/restored|' /run/secrets/database_url) pipeboard restore /tmp/company.backup
+rm /tmp/company.backup"""
 IMAGE, PREVIOUS_IMAGE = "pipeboard:under-test", "pipeboard:previous"
 
 
@@ -138,10 +142,8 @@ def test_nothing_but_the_proxy_listens_and_that_on_loopback(installation: Instal
     }
     assert published == {"127.0.0.1"}
     ports = {int(port) for port in PORTS.values()}
-    listening = {
-        each.laddr.ip for each in psutil.net_connections("tcp") if each.status == "LISTEN" and each.laddr.port in ports
-    }
-    assert listening <= {"127.0.0.1"}
+    addresses = [each.laddr for each in psutil.net_connections("tcp") if each.status == "LISTEN" and each.laddr]
+    assert {address.ip for address in addresses if address.port in ports} <= {"127.0.0.1"}
 
 
 def test_the_ui_wants_a_login(installation: Installation) -> None:
@@ -211,6 +213,12 @@ def test_a_database_that_dies_during_a_sync_is_made_right_by_the_next(installati
     installation.status_at_end(run_id)
     installation.sync(full=True)
     assert installation.tables() == before
+
+
+def test_a_backup_fills_an_empty_database(installation: Installation) -> None:
+    installation.query("CREATE DATABASE restored OWNER pipeboard")
+    installation.execute("code", "sh", "-c", _BACKUP_AND_RESTORE)
+    assert installation.tables(database="restored") == installation.tables()
 
 
 def test_down_and_up_lose_nothing(installation: Installation) -> None:
