@@ -148,7 +148,7 @@ def test_nothing_but_the_proxy_listens_and_that_on_loopback(installation: Instal
 
 def test_the_ui_wants_a_login(installation: Installation) -> None:
     query = {"query": "{ version }"}
-    for path in ("/", "/readonly", "/server_info"):
+    for path in ("/", "/readonly/", "/server_info"):
         assert installation.browse(path, None).status_code == 401
     assert installation.browse("/graphql", None, query).status_code == 401
     assert installation.browse("/", ("operator", "wrong")).status_code == 401
@@ -157,7 +157,8 @@ def test_the_ui_wants_a_login(installation: Installation) -> None:
 
 def test_a_reader_sees_everything_and_starts_nothing(installation: Installation) -> None:
     assert installation.browse("/", installation.reader).status_code == 401
-    assert installation.browse("/readonly", installation.reader).status_code == 200
+    assert installation.browse("/readonly", installation.reader).headers["location"] == "/readonly/"
+    assert installation.browse("/readonly/", installation.reader).status_code == 200
     shown = installation.ask(
         "{ runsOrError { ... on Runs { count } } }", path="/readonly/graphql", login=installation.reader
     )
