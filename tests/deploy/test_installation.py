@@ -22,10 +22,9 @@ from tests.deploy.installation import Installation, eventually, make_secrets
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 PORTS = {"HTTP_PORT": "18080", "HTTPS_PORT": "18443", "METABASE_PORT": "18444"}
-_BACKUP_AND_RESTORE = """set -e
-pipeboard backup /tmp/company.backup
-DATABASE_URL=$(sed 's|/pipeboard$|/restored|' /run/secrets/database_url) pipeboard restore /tmp/company.backup
-rm /tmp/company.backup"""
+_RESTORE = (
+    "DATABASE_URL=$(sed 's|/pipeboard$|/restored|' /run/secrets/database_url) pipeboard restore /backups/company.backup"
+)
 IMAGE, PREVIOUS_IMAGE = "pipeboard:under-test", "pipeboard:previous"
 
 
@@ -220,7 +219,8 @@ def test_a_database_that_dies_during_a_sync_is_made_right_by_the_next(installati
 
 def test_a_backup_fills_an_empty_database(installation: Installation) -> None:
     installation.query("CREATE DATABASE restored OWNER pipeboard")
-    installation.execute("code", "sh", "-c", _BACKUP_AND_RESTORE)
+    installation.execute("code", "pipeboard", "backup", "/backups/company.backup")
+    installation.execute("code", "sh", "-c", _RESTORE)
     assert installation.tables(database="restored") == installation.tables()
 
 
