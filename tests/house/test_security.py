@@ -1,5 +1,6 @@
 """The linter refuses code that would make code of what is read, or trust whoever answers."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,6 @@ def test_no_line_of_ours_is_exempt() -> None:
         path.name
         for package in ("pipeboard_assets", "pipeboard_io", "pipeboard_resources")
         for path in (PROJECT_ROOT / package).rglob("*.py")
-        if "noqa: S" in path.read_text(encoding="utf-8")
+        if re.search(r"noqa:.*\bS\d", path.read_text(encoding="utf-8"))
     ]
     assert exempt == []
