@@ -39,7 +39,9 @@ def mart_load(
     # Dimensions may be NULL, which no key may be.
     select = f"SELECT md5(ROW({dimensions})::text) AS {_KEY}, q.* FROM (\n{computed}\n) AS q"
     schema, name = mart.store.split(".")
-    asked = {"timezone": timezone, "tables": sorted(_tables(mart)), "entity": name, "store": mart.store}
+    where = warehouse.placement
+    tables = sorted(map(where.relation, _tables(mart)))
+    asked = {"timezone": timezone, "tables": tables, "entity": name, "store": where.relation(mart.store)}
     (now,) = warehouse.query(_STATE, asked)
     day = now["day"] if "now()" in computed else ""
     basis = sha256(f"{select}\x1f{now['changes']}\x1f{day}".encode()).hexdigest()

@@ -36,6 +36,8 @@ def damage(synced: Account, postgres_url: str) -> Iterator[Damage]:
     name = f"{original.path[1:]}_damaged"
     copy = urlunsplit(original._replace(path=f"/{name}"))
     with psycopg.connect(postgres_url, autocommit=True) as server:
+        # A warehouse keeps a connection for its next question, and a template must have none.
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [original.path[1:]])
         server.execute(f'CREATE DATABASE "{name}" TEMPLATE "{original.path[1:]}"'.encode())
 
         def damage(table: str, check: str, *statements: str) -> Verdict:
