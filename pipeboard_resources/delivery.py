@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from typing import Literal
 
 import apprise
@@ -19,10 +20,11 @@ Answer = Literal["unknown", "known", "delivered", "refused"]
 
 def main() -> None:
     """Answer every letter, in order and at once: who reads may stop waiting in between."""
-    answers, sys.stdout = sys.stdout, open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the process ends
-    for letter in json.load(sys.stdin):
-        answers.write(f"{_answer(letter)}\n")
-        answers.flush()
+    answers = sys.stdout
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):  # what a plugin may print
+        for letter in json.load(sys.stdin):
+            answers.write(f"{_answer(letter)}\n")
+            answers.flush()
 
 
 def _answer(letter: Mapping[str, str]) -> Answer:

@@ -17,7 +17,7 @@ NAMES = ("<b>&\"'", "line\nbreak \x07\x1b", "🚀 " * 30, "")
 
 def picture(account: Account, instance: dg.DagsterInstance) -> str | None:
     run_sync(build_defs(account.settings), instance, SyncRequest())
-    event = instance.get_latest_materialization_event(asset_key("main_bi"))
+    event = instance.get_latest_materialization_event(asset_key("main_bi", ""))
     assert event is not None and event.asset_materialization is not None
     shown = event.asset_materialization.metadata.get("picture")
     return None if shown is None else str(shown.value)
