@@ -52,8 +52,8 @@ lives: setup ## 200 random lives of a company against the promise
 soak: setup ## Random lives of a company against the promise, for an hour (MINUTES=5 for less)
 	@$(BIN)/python -m pytest -n 0 -s tests/graph/test_life.py -k hour --soak-minutes $(or $(MINUTES),60)
 
-bench: setup ## Time and memory against the floor
-	@$(BIN)/python -m tests.bench.io_bench $(ARGS)
+bench: setup ## API to PostgreSQL: Pipeboard, the floor and others (tests/bench/RESULTS.md)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 dashboard: setup ## Write Grafana's dashboard from deploy/grafana/dashboard.py
 	@$(BIN)/python -m deploy.grafana.dashboard
