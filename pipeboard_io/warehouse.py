@@ -61,12 +61,16 @@ class Warehouse:
         self._budget = budget
         self._connect = connect or connector(url, self._timeouts)
         self._spare = Spare(self._connect)
-        self.close = finalize(self, self._spare.close)
+        finalize(self, self._spare.close)
         self._migration = Lock()
         self._is_migrated = False
 
     def __repr__(self) -> str:
         return f"Warehouse(state_schema={self._state.schema!r})"
+
+    def close(self) -> None:
+        """Close the connection that is kept; whoever goes on opens another one."""
+        self._spare.close()
 
     def migrate(self) -> None:
         """Brings the state schema to this release's version: forwards only, in a transaction, safe side by side."""

@@ -129,7 +129,12 @@ def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
                 yield dg.MaterializeResult(
                     asset_key=calendar_key, metadata=report_metadata(CALENDAR, warehouse.load(calendar))
                 )
-        for view in _views(warehouse, settings):
+        views = _views(warehouse, settings)
+        while True:
+            with failing():
+                view = next(views, None)
+            if view is None:
+                break
             key = dg.AssetKey([where.schema(view.schema), view.name])
             if key not in context.selected_asset_keys:
                 continue
