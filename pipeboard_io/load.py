@@ -36,12 +36,14 @@ class Reject:
 class Batch:
     """Rows that are committed together, with their rejects and the place in the source that they end at.
 
-    `checkpoint` is any JSON object; after a crash the load continues from the last one that was committed.
+    `checkpoint` is any JSON object; after a crash the load continues from the last one that was committed. `seconds`: what
+    the source spent on this batch besides waiting for it, by name; they become phases of the report.
     """
 
     frame: pl.DataFrame
     rejects: tuple[Reject, ...] = ()
     checkpoint: Mapping[str, Any] | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class LoadReport:
     """Columns that the database keeps with another type, so that values may be rejected: "name: has X, wanted Y"."""
     ddl: tuple[str, ...]
     seconds: Mapping[str, float]
-    """By phase: fetch (waiting for frames), stage (encoding and COPY), ddl, lock, publish, total."""
+    """By phase: fetch (waiting for frames, less what batches say they were made in), stage (encoding and COPY), ddl, lock, publish, total."""
     bytes: int
     """Bytes sent by COPY."""
     watermarks: Mapping[str, datetime] = field(default_factory=dict)

@@ -36,7 +36,7 @@ from pipeboard_io.errors import (
     translated,
 )  # fmt: skip
 from pipeboard_io.ledger import Attempt
-from pipeboard_io.load import Frames, Load, LoadReport, Reconcile
+from pipeboard_io.load import Batch, Frames, Load, LoadReport, Reconcile
 from pipeboard_io.publishing import (
     CHANGED,
     DELETED,
@@ -73,6 +73,12 @@ class Clock:
             yield
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + perf_counter() - self._open.pop(name)
+
+    def divide(self, name: str, parts: Mapping[str, float]) -> None:
+        """Count seconds of a phase that is over as those of its parts."""
+        for part, seconds in parts.items():
+            self._seconds[part] = self._seconds.get(part, 0.0) + seconds
+            self._seconds[name] -= seconds
 
     def seconds(self) -> dict[str, float]:
         """The seconds so far, a phase that still runs included, with the total."""
@@ -201,6 +207,8 @@ class Loader:
                         item = next(iterator, None)
                     if item is None:
                         break
+                    if isinstance(item, Batch):
+                        clock.divide("fetch", item.seconds)
                     with clock.phase("stage"):
                         stager.add(item)
             with clock.phase("stage"):

@@ -30,7 +30,7 @@ NO_ANSWER = "none"
 STATUSES: Values = ("2xx", "3xx", "4xx", "429", "5xx", NO_ANSWER)
 MODES: Values = (*Mode, "select")
 OUTCOMES: Values = ("inserted", "updated", "unchanged", "outdated", "deleted", "restored", "rejected")
-PHASES: Values = ("fetch", "stage", "ddl", "settle", "lock", "publish")
+PHASES: Values = ("fetch", "decode", "stage", "ddl", "settle", "lock", "publish")
 ANY: Values = ()
 """Values that are known at run time only, such as the names of a deployment's own sensors."""
 

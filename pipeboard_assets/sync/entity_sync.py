@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from itertools import product
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pipeboard_assets.catalog.entity import Entity
@@ -229,7 +230,9 @@ class EntitySync:
             yield replace(batch, checkpoint=self._bookmark.as_json())
 
     def _batch(self, framer: Framer, endpoint: Endpoint, records: Sequence[Mapping[str, Any]]) -> Batch:
+        began = perf_counter()
         framed = framer.frame(records)
+        seconds = perf_counter() - began
         self._check_metadata(framed.unknown)
         if framed.newest is not None:
             newest = self._bookmark.newest
@@ -238,7 +241,7 @@ class EntitySync:
             self._bookmark.owners.update(framed.frame["owner_id"].unique().drop_nulls().to_list())
         if self.page_read is not None:
             self.page_read(self.entity.name, len(records))
-        return Batch(framed.frame, framed.rejects)
+        return Batch(framed.frame, framed.rejects, seconds={"decode": seconds})
 
     def _bounds(self, endpoint: Endpoint) -> Bounds:
         """`update_time` from (>=) and until (<).

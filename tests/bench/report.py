@@ -78,7 +78,7 @@ def written(records: int, costs: Costs, phases: Mapping[str, Sequence[float]], *
             "",
             "Seconds of the first sync by phase, all tables together: "
             + ", ".join(f"{name} {median(seconds):.1f}" for name, seconds in phases.items())
-            + ". Fetch, decode and validation are in `fetch`; phases of different threads overlap.",
+            + ". Validation is in `decode`; phases of different threads overlap.",
             "",
             *_plot(costs),
             "",
