@@ -203,6 +203,7 @@ def test_the_days_api_tokens_are_told_at_75_and_at_100_percent_of_what_may_be_sp
         lines = [line for message in watch.look() for line in message["message"].splitlines()]
         return [line.partition(" of")[0] for line in lines if "API tokens" in line]
 
+    assert told_after(10) == [], "nothing to tell; and the stand-in's day has begun, which empties its count"
     assert told_after(70) == ["WARN: 78 %"], "10 percent are the reserve"
     assert told_after(95) == ["ERROR: 100 %"]
     assert told_after(0) == ["OVER: 0 %"]
