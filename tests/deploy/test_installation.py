@@ -218,8 +218,10 @@ def test_a_database_that_dies_during_a_sync_is_made_right_by_the_next(installati
 
 
 def test_a_backup_fills_an_empty_database(installation: Installation) -> None:
-    installation.query("CREATE DATABASE restored OWNER pipeboard")
     installation.execute("code", "pipeboard", "backup", "/backups/company.backup")
+    if int(installation.query("SHOW server_version_num")) < 170000:
+        pytest.skip("nothing was restored: the image's pg_restore needs PostgreSQL 17, and the stand-in is older")
+    installation.query("CREATE DATABASE restored OWNER pipeboard")
     installation.execute("code", "sh", "-c", _RESTORE)
     assert installation.tables(database="restored") == installation.tables()
 
