@@ -23,7 +23,7 @@ REASON = "__reason__"
 class Reject:
     """A value (or, with `column=None`, a whole record) set aside; `raw` is the record as JSON text.
 
-    `key` is the record's key as text; several key columns are joined by commas.
+    `key` is the record's key as text, empty where it has none; several key columns are joined by commas.
     """
 
     key: str

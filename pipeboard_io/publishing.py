@@ -185,6 +185,10 @@ def _differs(target: Target) -> sql.Composed:
 def _is_outdated(target: Target) -> sql.Composed:
     """Whether a staged row is older than the stored one, which another load wrote meanwhile or has always been newer."""
     tests = []
+    if target.stage.is_resumed:
+        # Staged before an interruption, which may have been long ago: a row of the same version that another load wrote
+        # meanwhile is as new at least, and differs only where the source touches no version.
+        tests.append(sql.SQL("{} AND NOT {}").format(_written_meanwhile(target), _is_newer(target)))
     if (version := target.table.version_column) is not None:
         # NULL is the oldest version, as it is among staged rows.
         newer = sql.SQL("t.{0} IS NOT NULL AND coalesce(t.{0} > {1}, true)").format(
@@ -200,6 +204,13 @@ def _is_outdated(target: Target) -> sql.Composed:
             )
         tests.append(revived)
     return sql.SQL("({})").format(sql.SQL(" OR ").join(tests)) if tests else sql.SQL("false").format()
+
+
+def _is_newer(target: Target) -> sql.Composed:
+    version = target.table.version_column
+    if version is None:
+        return sql.SQL("true").format()
+    return sql.SQL("coalesce({} > t.{}, false)").format(target.value(version), sql.Identifier(version))
 
 
 def _written_meanwhile(target: Target) -> sql.Composed:

@@ -1,6 +1,7 @@
 """Rejected values and records: staged with their batch, kept with the reason, resolved when the record loads clean."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 
 from psycopg import sql
 
@@ -9,13 +10,21 @@ from pipeboard_io.load import Reject
 from pipeboard_io.state import State
 from pipeboard_io.table import Table
 
+# What a record without a key is filed under, with a digest of what came: several are several.
+NO_KEY = "no key "
+
+
+def filed_under(reject: Reject) -> str:
+    """The key, or what stands for it."""
+    return reject.key or f"{NO_KEY}{sha256(reject.raw.encode()).hexdigest()[:16]}"
+
 
 def stage(connection: Connection, state: State, stage_name: str, rejects: Iterable[Reject]) -> None:
     """Stages rejects in the transaction that stages their batch."""
     statement = state.compose("COPY {staged_reject} (stage, record_key, column_name, reason, raw) FROM STDIN")
     with connection.cursor().copy(statement) as copy:
         for reject in rejects:
-            row = (stage_name, reject.key, reject.column, reject.reason, reject.raw)
+            row = (stage_name, filed_under(reject), reject.column, reject.reason, reject.raw)
             copy.write_row([None if value is None else value.replace("\x00", "") for value in row])
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from psycopg import sql
 
 from pipeboard_io.connection import Connection, scalar
-from pipeboard_io.errors import MassDeleteError
+from pipeboard_io.errors import LoadError, MassDeleteError
 from pipeboard_io.load import REASON, Reconcile
 from pipeboard_io.publishing import RESTORED, Target
-from pipeboard_io.rejects import key_text
+from pipeboard_io.rejects import NO_KEY, key_text
 
 _SHOWN = 10
 
@@ -72,8 +72,26 @@ def delete_vanished(connection: Connection, target: Target, reconcile: Reconcile
     statement = _marking(target, reconcile.reason) if target.table.lifecycle else _removal(target)
     row = connection.execute(statement).fetchone()
     count, ids = row if row else (0, [])
+    if count:
+        _require_keys(connection, target)
     _guard(target, reconcile, count=int(count), living_before=living_before, ids=ids)
     return int(count)
+
+
+def _require_keys(connection: Connection, target: Target) -> None:
+    keyless = scalar(
+        connection,
+        target.compose(
+            "SELECT count(*) FROM {staged_reject} WHERE stage = {stage_name} AND column_name IS NULL AND starts_with(record_key, {prefix})",
+            prefix=sql.Literal(NO_KEY),
+            **_literals(target),
+        ),
+    )
+    if keyless:
+        raise LoadError(
+            f"reconciling {target.table}: {keyless} records came without a key, so nobody can tell which rows are gone. Nothing "
+            "was changed; run it again when the source sends them whole"
+        )
 
 
 def _guard(target: Target, reconcile: Reconcile, *, count: int, living_before: int, ids: list[str]) -> None:

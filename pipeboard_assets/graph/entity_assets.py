@@ -28,7 +28,7 @@ from pipeboard_assets.records.frames import Framer, base_attributes
 from pipeboard_assets.records.masking import Masks, masked
 from pipeboard_assets.sync.covered import read_whole
 from pipeboard_assets.sync.entity_sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
-from pipeboard_assets.sync.forecast import Forecaster
+from pipeboard_assets.sync.forecast import Forecaster, exceeds_the_day
 from pipeboard_assets.sync.months import month_start, window_of
 from pipeboard_io import Load
 from pipeboard_io.errors import WarehouseError
@@ -109,6 +109,7 @@ def build_entity_asset(
         failing = partial(as_dagster_failure, pause_seconds=settings.step_retry_seconds)
         with failing(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
             expected = forecaster.of(entity, sync.window)
+            sync.policy = replace(sync.policy, may_take_days=exceeds_the_day(expected, tally.client))
             context.log.info("forecast: %s", expected)
             load = replace(
                 masked(sync.load(), masks_of(settings)),

@@ -56,7 +56,8 @@ def _with_custom_fields(record: type[Record], custom: CustomFields) -> type[Reco
 
 def _repair(model: type[Record], raw: Raw) -> tuple[Record | None, list[Reject]]:
     """The record without its bad values (each set to null and rejected); None when the record itself is bad."""
-    key = str(raw.get("id")) if isinstance(raw, Mapping) else ""
+    number = raw.get("id") if isinstance(raw, Mapping) else None
+    key = "" if number is None else str(number)
     repaired = copy.deepcopy(raw)
     rejects: dict[str, Reject] = {}
     while True:

@@ -1,7 +1,7 @@
 """Which parts of Pipedrive's history are in the tables: told by the ledger of loads. No Dagster."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pipeboard_io import Warehouse
 
@@ -19,6 +19,12 @@ WHERE status = 'success' AND mode = 'history' ORDER BY finished_at
 def read_whole(warehouse: Warehouse) -> frozenset[str]:
     """Entities whose lists were read from end to end at least once."""
     return frozenset(row["entity"] for row in warehouse.query(_READ_WHOLE))
+
+
+def newest_month(warehouse: Warehouse, entity: str) -> datetime | None:
+    """When the newest month began that a first load, spread over days, has read; None where there is none."""
+    months = [month for month, _ in months_read(warehouse).get(entity, ())]
+    return datetime.fromisoformat(f"{max(months)}-01").replace(tzinfo=UTC) if months else None
 
 
 def months_read(warehouse: Warehouse) -> Mapping[str, Sequence[tuple[str, datetime]]]:

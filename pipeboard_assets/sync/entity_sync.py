@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.records.custom_fields import CustomFields, parse_fields, place
 from pipeboard_assets.records.frames import Framer, reserved_names
-from pipeboard_assets.sync.covered import read_whole
+from pipeboard_assets.sync.covered import newest_month, read_whole
 from pipeboard_assets.sync.deal_summary import read_summary
 from pipeboard_assets.sync.sight import KeyUser, company_of, require_same_sight
 from pipeboard_io import Batch, Load, Reconcile, Warehouse
 from pipeboard_resources.pipedrive.endpoint import Endpoint
 from pipeboard_resources.pipedrive.errors import TokenBudgetSpent
-from pipeboard_resources.pipedrive.ranges import Progress
+from pipeboard_resources.pipedrive.ranges import Phase, Progress
 
 if TYPE_CHECKING:  # it loads httpx and redis, which the graph does not need before it runs
     from pipeboard_resources.pipedrive.client import PipedriveClient
@@ -60,7 +60,7 @@ REJECTED = Window(Mode.REJECTED, moves_watermark=False)
 Bounds: TypeAlias = tuple[datetime | None, datetime | None]
 
 # Raise it when a bookmark's meaning changes: loads that broke off before begin anew.
-_BOOKMARK_VERSION = 1
+_BOOKMARK_VERSION = 2
 # A record may show in its new list a moment after its time stamp.
 _MOVES_SHOW_WITHIN = timedelta(seconds=60)
 # What `ids` takes at once (pipedrive-api.md 3.1).
@@ -76,12 +76,14 @@ SELECT max(finished_at) AS finished_at FROM pipeboard.load WHERE entity = %s AND
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Settings of a sync. `overlap`: how far before the watermark is read again on purpose."""
+    """Settings of a sync. `overlap`: how far before the watermark is read again on purpose. `may_take_days`: a sweep takes more
+    tokens than a day has, so it goes on where it stopped; what went meanwhile is noticed by the next one."""
 
     overlap: timedelta = timedelta(minutes=10)
     max_delete_percent: float = 10.0
     allow_mass_delete: bool = False
     bypass_cache: bool = False
+    may_take_days: bool = False
 
 
 class StaleMetadataError(Exception):
@@ -97,16 +99,21 @@ class StaleMetadataError(Exception):
 
 @dataclass(slots=True)
 class _Bookmark:
-    """How far the lists of one load are read: kept with the staged rows, so that a load goes on where it broke off."""
+    """How far the lists of one load are read: kept with the staged rows, so that a load goes on where it broke off.
+
+    `since`: from when on a list is read that had been read to its end when the load broke off; None is from its beginning.
+    """
 
     progress: dict[str, Progress] = field(default_factory=dict)
     newest: dict[str, datetime] = field(default_factory=dict)
+    since: dict[str, datetime | None] = field(default_factory=dict)
     owners: set[int] = field(default_factory=set)
 
     def as_json(self) -> dict[str, object]:
         return {
             "progress": {name: progress.as_json() for name, progress in self.progress.items()},
             "newest": {name: newest.isoformat() for name, newest in self.newest.items()},
+            "since": {name: since and since.isoformat() for name, since in self.since.items()},
             "owners": sorted(self.owners),
         }
 
@@ -115,8 +122,27 @@ class _Bookmark:
         return cls(
             progress={name: Progress.from_json(each) for name, each in value["progress"].items()},
             newest={name: datetime.fromisoformat(each) for name, each in value["newest"].items()},
+            since={name: each and datetime.fromisoformat(each) for name, each in value["since"].items()},
             owners=set(value["owners"]),
         )
+
+    def safe_until(self, name: str) -> datetime | None:
+        """Whatever changed in the list before then was met; None: nobody in it has a time.
+
+        A record may bear a time to come, so not later than when the read began, by the server's clock.
+        """
+        newest, began = self.newest.get(name), self.progress[name].began
+        return newest if newest is None or began is None else min(newest, datetime.fromtimestamp(began, UTC))
+
+    def take_up(self, lists: Sequence[str]) -> None:
+        """After an interruption, which may have lasted days: lists that were read to their end are caught up with."""
+        for name in [each for each in self.progress if each not in lists]:
+            del self.progress[name]
+        for name, progress in [*self.progress.items()]:
+            if progress.phase is Phase.DONE:
+                until = self.safe_until(name)
+                self.since[name] = None if until is None else until - _MOVES_SHOW_WITHIN
+                del self.progress[name]
 
 
 @dataclass(slots=True)
@@ -203,8 +229,11 @@ class EntitySync:
     ) -> Iterator[Batch]:
         """Each batch carries the bookmark that its rows, once committed, make true."""
         self._bookmark = _Bookmark() if checkpoint is None else _Bookmark.from_json(checkpoint)
+        self._bookmark.take_up([endpoint.name for endpoint in self.entity.lists])
         for endpoint in self.entity.lists:
-            yield from self._read(framer, endpoint, windows[endpoint.name], endpoint.name)
+            lower, upper = windows[endpoint.name]
+            lower = self._bookmark.since.get(endpoint.name, lower)
+            yield from self._read(framer, endpoint, (lower, upper), endpoint.name)
         if self.window.mode is Mode.FULL:
             yield from self._moved_back(framer)
             self._user = KeyUser.of(self.client.current_user())
@@ -217,8 +246,8 @@ class EntitySync:
         """What moved into a list after it was read, from one that was not yet (an archived deal that is taken up again):
         seen in neither, it would count as gone."""
         for endpoint in self.entity.lists[:-1]:
-            newest = self._bookmark.newest.get(endpoint.name)
-            since = None if newest is None else newest - _MOVES_SHOW_WITHIN  # it was empty, or holds nobody with a time
+            until = self._bookmark.safe_until(endpoint.name)
+            since = None if until is None else until - _MOVES_SHOW_WITHIN  # it was empty, or holds nobody with a time
             yield from self._read(framer, endpoint, (since, None), f"{endpoint.name} again")
 
     def _read(self, framer: Framer, endpoint: Endpoint, bounds: Bounds, name: str) -> Iterator[Batch]:
@@ -246,7 +275,8 @@ class EntitySync:
     def _bounds(self, endpoint: Endpoint) -> Bounds:
         """`update_time` from (>=) and until (<).
 
-        A list that was read whole and has no watermark held nothing: whatever is in it now is new, whenever that was.
+        A list that was read whole and has no watermark held nothing: whatever is in it now is new, whenever that was. So it
+        is with one of which only the newest months were read.
         """
         if self.window.mode is not Mode.INCREMENTAL:
             return self.window.lower, self.window.upper
@@ -254,11 +284,14 @@ class EntitySync:
         if watermark is not None:
             return watermark - self.policy.overlap, self.window.upper
         was_read_whole = self.entity.name in read_whole(self.warehouse)
-        return None if was_read_whole else self.window.lower, self.window.upper
+        since = newest_month(self.warehouse, self.entity.name) or self.window.lower
+        return None if was_read_whole else since, self.window.upper
 
     def _must_see_all_at_once(self) -> bool:
         """Rows staged before an interruption may be of records that are gone by now, which only a new sweep can tell."""
-        return self.window.mode is Mode.FULL and self.entity.name in read_whole(self.warehouse)
+        if self.window.mode is not Mode.FULL or self.policy.may_take_days:
+            return False
+        return self.entity.name in read_whole(self.warehouse)
 
     def _resume_key(self, windows: Mapping[str, Bounds]) -> str:
         """Same question, same key. Rows staged before the last full sync may be of records that it found gone."""
@@ -286,12 +319,15 @@ class EntitySync:
     def _watermarks(self) -> Mapping[str, datetime]:
         """Greatest `update_time` seen, per list; a window that starts after the stored watermark would leave a gap.
 
-        Never later than now: one record from the future would hide every change until then.
+        Never later than when the read began: one record from the future would hide every change until then.
         """
+        until = {name: self._bookmark.safe_until(name) for name in self._bookmark.newest}
         now = datetime.now(UTC)
-        return {name: min(newest, now) for name, newest in self._bookmark.newest.items() if not self._leaves_gap(name)}
+        return {name: min(each, now) for name, each in until.items() if each and not self._leaves_gap(name)}
 
     def _leaves_gap(self, name: str) -> bool:
-        stored = self.warehouse.watermark(name)
-        lower = self.window.lower
-        return self.window.mode is Mode.BACKFILL and lower is not None and (stored is None or lower > stored)
+        """Between what is loaded and the months read now. The first month of a first load has nothing before it yet."""
+        stored, lower = self.warehouse.watermark(name), self.window.lower
+        if lower is None or self.window.mode not in (Mode.BACKFILL, Mode.HISTORY):
+            return False
+        return self.window.mode is Mode.BACKFILL if stored is None else lower > stored

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.sync.deal_summary import STATUSES
 from pipeboard_assets.sync.entity_sync import Mode, Window
 from pipeboard_io import Warehouse
 from pipeboard_resources.pipedrive.endpoint import DEAL_SUMMARY, Endpoint, Forecast, forecast, forecast_by_time
+
+if TYPE_CHECKING:  # it loads httpx and redis, which a forecast does not need
+    from pipeboard_resources.pipedrive.client import PipedriveClient
 
 _FIELDS = "SELECT count(*) AS fields FROM pipeboard.custom_field WHERE entity = %s AND retired_at IS NULL"
 _LOADED = "SELECT 1 FROM pipeboard.load WHERE entity = %s AND status = 'success' LIMIT 1"
@@ -38,6 +41,12 @@ class EntityForecast:
         if self.cost is None:
             return f"{self.entity} was never loaded; `pipeboard plan` asks Pipedrive how much it may be"
         return f"{self.entity} will take about {self.cost.requests} requests and {self.cost.tokens} API tokens"
+
+
+def exceeds_the_day(expected: EntityForecast, client: "PipedriveClient") -> bool:
+    """Whether it will take more tokens than are left today, the reserve aside; False where neither is known."""
+    left = client.plan.tokens_left
+    return expected.cost is not None and left is not None and expected.cost.tokens > left - client.plan.tokens_reserved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

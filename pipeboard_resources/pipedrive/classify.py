@@ -46,6 +46,14 @@ def rate_headers(headers: Mapping[str, str], *, now: float) -> RateHeaders:
     )
 
 
+def answered_at(headers: Mapping[str, str]) -> int | None:
+    """The server's clock when it answered, in seconds since 1970; None where it does not tell."""
+    try:
+        return int(email.utils.parsedate_to_datetime(headers.get("date", "")).timestamp())
+    except ValueError:
+        return None
+
+
 def error_for(answer: Answer, request: Request, *, now: float) -> errors.PipedriveError | None:
     """The error of the tree that `answer` means, None for 200. `now` is the wall clock, for the instants it carries."""
     status = answer.status

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from pipeboard_resources.cache import CacheKey, CacheUsage, ResponseCache
 from pipeboard_resources.pipedrive import errors
-from pipeboard_resources.pipedrive.classify import error_for
+from pipeboard_resources.pipedrive.classify import answered_at, error_for
 from pipeboard_resources.pipedrive.clock import Clock, SystemClock
 from pipeboard_resources.pipedrive.decode import BodyNotJsonError, decode_json
 from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Endpoint, Page, Paging, Request
@@ -195,8 +195,8 @@ class PipedriveClient:
         query = {**limit, **endpoint.params, **(params or {}), **cursor_params(endpoint, cursor)}
         start = int(cursor or 0) if endpoint.paging is Paging.OFFSET else 0
         request = Request(endpoint.name, endpoint.path, query, endpoint.tokens, number, has_cursor=cursor is not None)
-        size_bytes, sliced = self._fetch(request, lambda body: list_slice(body, endpoint, start=start), cancel)
-        return Page(sliced.records, sliced.cursor, number, size_bytes)
+        answer, sliced = self._fetch(request, lambda body: list_slice(body, endpoint, start=start), cancel)
+        return Page(sliced.records, sliced.cursor, number, len(answer.body), answered_at(answer.headers))
 
     def get(self, path: str, *, params: Mapping[str, str] | None = None, tokens: int = 2) -> dict[str, Any]:
         """The one object at `path`, for example /v1/users/me. `tokens` is what the call costs."""
@@ -244,13 +244,15 @@ class PipedriveClient:
             yield page
         cache.write(key, records)
 
-    def _fetch(self, request: Request, parse: Callable[[object], T], cancel: threading.Event | None) -> tuple[int, T]:
-        """Size of the answer's JSON and what `parse` makes of it, after as many tries as the policy allows."""
+    def _fetch(
+        self, request: Request, parse: Callable[[object], T], cancel: threading.Event | None
+    ) -> tuple[Answer, T]:
+        """The answer and what `parse` makes of its JSON, after as many tries as the policy allows."""
         retries = Retries(self.options.retry, self._clock, hold=self._limits.limiter.hold, cancel=cancel)
 
-        def attempt() -> tuple[int, T]:
+        def attempt() -> tuple[Answer, T]:
             answer = self._send(request, retries.attempt, cancel)
-            return len(answer.body), _parsed(answer.body, parse, request)
+            return answer, _parsed(answer.body, parse, request)
 
         return retries.run(attempt)
 

@@ -68,12 +68,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of a list. `cursor` gets the next page (None: this was the last). `bytes` is the size of the JSON."""
+    """One answer of a list. `cursor` gets the next page (None: this was the last). `bytes` is the size of the JSON,
+    `answered_at` the server's own time in seconds since 1970, where it tells."""
 
     records: list[dict[str, Any]]
     cursor: str | None
     number: int
     bytes: int
+    answered_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

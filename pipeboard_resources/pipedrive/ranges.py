@@ -5,7 +5,8 @@ Four phases, each begun when the one before is done:
 first   the oldest page, ascending by update_time, without a lower bound where everything is wanted
 probe   the page at the other end: the newest record, and the records without update_time where they sort last
 ranges  what lies between, each range with a cursor of its own; an idle reader takes the upper half of the widest one
-rest    from the probe's newest second to the end: whatever changed while the ranges were read has moved there
+rest    from the probe's newest second, or from when the read began if that is earlier (some records bear a time to come),
+        to the end: whatever changed while the ranges were read has moved there
 
 A record only ever moves to a later update_time. So one that is alive throughout is met, and a version that is not met is
 younger than the newest one met, less the API's resolution of a second: the overlap of the next sync reads it again.
@@ -63,12 +64,16 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is left to read once everything delivered so far is safe. JSON both ways, for a checkpoint."""
+    """What is left to read once everything delivered so far is safe. JSON both ways, for a checkpoint.
+
+    `began`: the server's time when the read began, where it told.
+    """
 
     phase: Phase = Phase.FIRST
     ranges: tuple[Range, ...] = ()
     probe: Range | None = None
     rest_from: int | None = None
+    began: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -81,6 +86,7 @@ class Progress:
             ranges=tuple(Range(**each) for each in value["ranges"]),
             probe=None if probe is None else Range(**probe),
             rest_from=value["rest_from"],
+            began=value["began"],
         )
 
 
@@ -199,7 +205,7 @@ class RangePlan:
         self._may_split = False
         self._density_at_top: float | None = None
         begun = progress or Progress(ranges=(self._window,))
-        self._phase, self._rest_from = begun.phase, begun.rest_from
+        self._phase, self._rest_from, self._began = begun.phase, begun.rest_from, begun.began
         self._readings: dict[int, _Reading] = {}
         for each in begun.ranges:
             self._begin(each)
@@ -213,7 +219,8 @@ class RangePlan:
     def progress(self) -> Progress:
         """What is left once the pages given to `complete` are safe."""
         ranges = tuple(each.range for each in self._readings.values())
-        return Progress(self._phase, ranges, None if self._probe is None else self._probe.range, self._rest_from)
+        probe = None if self._probe is None else self._probe.range
+        return Progress(self._phase, ranges, probe, self._rest_from, self._began)
 
     def next_task(self) -> RangeTask | None:
         """The next request; None while there is nothing to ask for before an answer comes."""
@@ -224,6 +231,7 @@ class RangePlan:
         """Take the answer of a task. Raises UnsortedPageError, RepeatedCursorError, EndlessListError."""
         reading = self._answered(task)
         reading.take(page)
+        self._began = page.answered_at if self._began is None else self._began
         self._records_met += len(page.records)
         if self._phase is Phase.FIRST:
             self._after_first(reading)
@@ -258,7 +266,8 @@ class RangePlan:
         end = oldest + 1  # the page may hold only a part of its oldest second
         first.range = replace(first.range, end=end if self._upper is None else min(end, self._upper))
         is_everything = is_only_page and first.range.is_past_end  # two pages, with nothing between them
-        begin = max(_newest(page) - VISIBILITY_SECONDS, self._window.since or _BEGINNING)
+        changes_from = _newest(page) if self._began is None else min(_newest(page), self._began)
+        begin = max(changes_from - VISIBILITY_SECONDS, self._window.since or _BEGINNING)
         if not (self._is_settled or is_everything or (self._upper is not None and begin >= self._upper)):
             self._rest_from = begin
         if first.range.is_past_end:

@@ -128,7 +128,7 @@ def test_an_impossible_date_is_rejected_with_its_text() -> None:
 def test_a_record_without_id_is_rejected_whole() -> None:
     result = framed("deals", complete("deals", id=None), complete("deals", id=2), "rubbish")  # type: ignore[arg-type]
     assert result.frame["id"].to_list() == [2]
-    assert [(reject.key, reject.column) for reject in result.rejects] == [("None", None), ("", None)]
+    assert [(reject.key, reject.column) for reject in result.rejects] == [("", None), ("", None)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import dagster as dg
 import psycopg
 import pytest
+import stamina
 from pydantic import SecretStr
 
 from pipeboard_assets.catalog.schemas import placement_of
@@ -19,6 +21,7 @@ from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_io import Warehouse
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
+from tests.graph.company_life import Line, World
 
 ROLES = (PROJECT_ROOT / "deploy" / "roles.sql").read_text(encoding="utf-8")
 
@@ -94,3 +97,11 @@ def reader_url(admin: psycopg.Connection[Any], database_url: str) -> Iterator[st
     parts = urlsplit(database_url)
     yield urlunsplit(parts._replace(netloc=f"metabase_test:x@{parts.hostname}:{parts.port}"))
     admin.execute("DROP ROLE metabase_test")
+
+
+@pytest.fixture
+def world(standin_factory: Callable[..., Server], database_url: str) -> Iterator[World]:
+    seconds = count()  # the stand-in's limits see a second pass with each request: they are not what is tried here
+    with stamina.set_testing(True, attempts=10, cap=True):
+        yield World(standin_factory(deals=1, clock=lambda: float(next(seconds))), database_url)
+    Line.hang_up()

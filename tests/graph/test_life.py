@@ -1,25 +1,13 @@
 """The promise, over random lives of a company: some in every run of the tests, 200 by `make lives`, an hour by `make soak`."""
 
 import random
-from collections.abc import Callable, Iterator
-from itertools import count
 from time import monotonic
 
 import pytest
-import stamina
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from pipeboard_resources.pipedrive.standin import Server
-from tests.graph.company_life import CompanyLife, Line, World
-
-
-@pytest.fixture
-def world(standin_factory: Callable[..., Server], database_url: str) -> Iterator[World]:
-    seconds = count()  # the stand-in's limits see a second pass with each request: they are not what is tried here
-    with stamina.set_testing(True, attempts=10, cap=True):
-        yield World(standin_factory(deals=1, clock=lambda: float(next(seconds))), database_url)
-    Line.hang_up()
+from tests.graph.company_life import CompanyLife, World
 
 
 def live(world: World, lives: int, luck: int | None = None) -> None:

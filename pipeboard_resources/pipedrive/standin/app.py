@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from email.utils import format_datetime
 from typing import Any
 
 from pipeboard_resources.pipedrive.standin import control
@@ -136,7 +137,10 @@ class StandIn:
         key = headers.get("x-api-token") or query.get("api_token", "")
         route = find_route(path)
         call = Call(self.callers.get(key) or Caller("", 0), route or _NO_ROUTE, path, shown, {})
-        answer = self.faults.spoil(replace(self._judged(method, call), query=shown), path)
+        judged = self._judged(method, call)
+        # The server's clock is the company's, which tests let run.
+        told = {"date": format_datetime(self.company.now(), usegmt=True), **judged.headers}
+        answer = self.faults.spoil(replace(judged, query=shown, headers=told), path)
         self._log(call, method, answer)
         return answer
 

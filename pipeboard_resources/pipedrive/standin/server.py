@@ -251,6 +251,7 @@ def _uvicorn(standin: StandIn) -> _Uvicorn:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        date_header=False,
         timeout_keep_alive=60,
     )
     return _Uvicorn(config)
