@@ -177,7 +177,12 @@ def _as_written(series: pl.Series, column: Column) -> pl.Expr:
         case ColumnType.TIMESTAMPTZ if isinstance(dtype, pl.Datetime):
             if _has_odd_years(series):
                 return pl.lit(_odd_texts(series))
+            if _is_in_nanoseconds(dtype):
+                value = value.dt.cast_time_unit("us")
             return value.dt.replace_time_zone("UTC") if dtype.time_zone is None else value.dt.convert_time_zone("UTC")
+        case ColumnType.TIME if dtype == pl.Time:
+            # PostgreSQL would round nanoseconds, the last ones of a day to 24:00:00, which no Python type holds.
+            return (value.cast(pl.Int64) // 1000 * 1000).cast(pl.Time)
         case ColumnType.BOOLEAN:
             return value.cast(pl.Int8)  # PostgreSQL reads 1 and 0, which are shorter than "true" and "false"
         case ColumnType.JSONB:
@@ -217,11 +222,18 @@ def _units_a_day(dtype: pl.DataType) -> int:
     return 86_400 * _UNITS_A_SECOND[dtype.time_unit] if isinstance(dtype, pl.Datetime) else 1
 
 
+def _is_in_nanoseconds(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.Datetime) and dtype.time_unit == "ns"
+
+
 def _has_odd_years(series: pl.Series) -> bool:
     """Whether a year lies outside 1 to 9999, where polars' text (+10000, -0044) is not PostgreSQL's (10000, 0045 BC).
 
-    Asked of the bare numbers: polars itself panics past the year 262142, PostgreSQL's dates go to 5874897.
+    Asked of the bare numbers: polars itself panics past the year 262142, PostgreSQL's dates go to 5874897. Nanoseconds
+    reach from 1677 to 2262, and no Int64 holds these limits in them.
     """
+    if _is_in_nanoseconds(series.dtype):
+        return False
     units, numbers = _units_a_day(series.dtype), series.to_physical()
     return bool(((numbers < _FIRST_DAY * units) | (numbers >= (_LAST_DAY + 1) * units)).any())
 

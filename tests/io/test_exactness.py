@@ -131,6 +131,22 @@ def test_instants_of_any_year_survive(warehouse: Warehouse, observer: Observer, 
     assert values(observer, schema, "(extract(epoch FROM value) * 1000000)::bigint") == moments.to_list()
 
 
+@pytest.mark.parametrize("zone", [None, "America/Sao_Paulo"])
+def test_nanoseconds_are_cut_to_the_microsecond_that_they_lie_in(
+    warehouse: Warehouse, observer: Observer, schema: str, zone: str | None
+) -> None:
+    moments = pl.Series([1_600_000_000_123_456_999, -1, None], dtype=pl.Int64).cast(pl.Datetime("ns", zone))
+    loaded(warehouse, schema, ColumnType.TIMESTAMPTZ, moments)  # type: ignore[arg-type]
+    at = datetime(2020, 9, 13, 12, 26, 40, 123_456, UTC)
+    assert values(observer, schema) == [at, datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC), None]
+
+
+def test_the_last_nanosecond_of_a_day_is_no_other_day(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    clock = pl.Series([86_399_999_999_999, None], dtype=pl.Int64).cast(pl.Time)
+    loaded(warehouse, schema, ColumnType.TIME, clock)  # type: ignore[arg-type]
+    assert values(observer, schema) == [time(23, 59, 59, 999_999), None]
+
+
 def test_times_keep_their_microseconds(warehouse: Warehouse, observer: Observer, schema: str) -> None:
     times = [time(0, 0), time(23, 59, 59, 999_999), None]
     loaded(warehouse, schema, ColumnType.TIME, times, pl.Time)
