@@ -85,7 +85,19 @@ class _Source:
 
     def _frame(self, csv: bytes, wire: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
         read = pl.read_csv(BytesIO(csv), has_header=False, schema={**wire, "__row__": pl.Int8})
+        for name in wire:
+            if isinstance(decimal := self.codecs[name].dtype, pl.Decimal) and not _are_exact(read[name], decimal):
+                raise WarehouseError(
+                    f"{self.schema}.{self.name} was loaded after it was scanned: {name!r} now holds a number that "
+                    f"{decimal} does not. Scan the table again"
+                )
         return read.select(_value(name, self.codecs[name]) for name in wire)
+
+
+def _are_exact(texts: pl.Series, decimal: pl.Decimal) -> bool:
+    """Whether these numerics become that Decimal as they are: polars makes null or fewer digits of others without a word."""
+    digits = rf"^-?\d{{1,{_MAX_DIGITS - decimal.scale}}}(?:\.\d{{0,{decimal.scale}}})?$"
+    return bool(texts.str.contains(digits).all())
 
 
 def _value(name: str, codec: _Codec) -> pl.Expr:
@@ -111,8 +123,9 @@ def _batches(copy: Iterable[bytes | bytearray | memoryview], batch_rows: int) ->
 def scan(connect: Callable[[], Connection], table: str) -> pl.LazyFrame:
     """A lazy frame of a table or view, named as "schema.name". Raises WarehouseError when there is none.
 
-    numeric columns become Decimal with the scale that their values need, or text where 38 digits are too few; jsonb and
-    types that polars has not are text.
+    numeric columns become Decimal with the scale that their values need, or text where 38 digits are too few or one is NaN
+    or infinite; jsonb and types that polars has not are text. Types are those of this moment: collecting raises
+    WarehouseError where a load has brought numbers since that do not fit them.
     """
     source = _source(connect, table)
 
@@ -149,14 +162,17 @@ def _numeric_codecs(connection: Connection, table: sql.Identifier, columns: list
     if not columns:
         return {}
     sizes = [
-        sql.SQL("max(scale({0})), max(length(trunc(abs({0}))::text))").format(sql.Identifier(column))
+        # A number that is none has no scale.
+        sql.SQL(
+            "max(scale({0})), max(length(trunc(abs({0}))::text)), bool_or({0} IS NOT NULL AND scale({0}) IS NULL)"
+        ).format(sql.Identifier(column))
         for column in columns
     ]
     row = connection.execute(sql.SQL("SELECT {} FROM {}").format(sql.SQL(", ").join(sizes), table)).fetchone()
     assert row is not None
     found: dict[str, _Codec] = {}
-    for column, scale, whole in zip(columns, row[::2], row[1::2], strict=True):
+    for column, scale, whole, has_others in zip(columns, row[::3], row[1::3], row[2::3], strict=True):
         scale, whole = int(scale or 0), int(whole or 1)
-        is_exact = scale + whole <= _MAX_DIGITS
+        is_exact = scale + whole <= _MAX_DIGITS and not has_others
         found[column] = _Codec("{}::text", pl.String, pl.Decimal(_MAX_DIGITS, scale) if is_exact else pl.String)
     return found

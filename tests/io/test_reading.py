@@ -76,6 +76,40 @@ def test_numbers_too_long_for_a_decimal_are_text(warehouse: Warehouse, observer:
     assert warehouse.read(f"{schema}.t")["n"].to_list() == ["1" + "0" * 50]
 
 
+@pytest.mark.parametrize("others", [["NaN"], ["1.5", "Infinity"], ["-Infinity", "0.25"]])
+def test_a_column_with_numbers_that_are_none_is_text(
+    warehouse: Warehouse, observer: Observer, schema: str, others: list[str]
+) -> None:
+    observer.sql(f"CREATE SCHEMA {schema}")
+    observer.sql(f"CREATE TABLE {schema}.t AS SELECT unnest(%s::numeric[]) AS n", others)
+    assert warehouse.read(f"{schema}.t")["n"].to_list() == others
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("1.5", "1.23456"),
+        ("1.5", "1" * 39),
+        ("1.5", "NaN"),
+        ("1.5", "-Infinity"),
+        ("1", "1.1"),
+        ("0." + "1" * 37, "12"),
+    ],
+)
+def test_a_lazy_frame_whose_numbers_have_grown_meanwhile_is_an_error(
+    warehouse: Warehouse, observer: Observer, schema: str, before: str, after: str
+) -> None:
+    observer.sql(f"CREATE SCHEMA {schema}")
+    observer.sql(f"CREATE TABLE {schema}.t AS SELECT %s::numeric AS n", before)
+    lazy = warehouse.scan(f"{schema}.t")
+    assert lazy.collect().rows() == [(Decimal(before),)]
+    observer.sql(f"INSERT INTO {schema}.t VALUES (NULL), (-2), (%s)", after)
+    with pytest.raises(
+        WarehouseError, match=f"{schema}.t was loaded after it was scanned: 'n' .* Scan the table again"
+    ):
+        lazy.collect()
+
+
 def test_a_table_that_is_not_there_is_an_error(warehouse: Warehouse) -> None:
     with pytest.raises(WarehouseError, match="no table nowhere.t"):
         warehouse.read("nowhere.t")
