@@ -6,6 +6,7 @@ Everything is set per transaction (SET LOCAL), so that PgBouncer in transaction 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os import getpid
 from threading import Lock
 from typing import Any, TypeAlias
 
@@ -56,6 +57,11 @@ def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
     return connect
 
 
+# What a query may leave behind for the session, undone in one round trip. Not DISCARD ALL, which also drops prepared
+# statements that a connection of the caller's own making may count on.
+_AS_NEW = "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; SELECT pg_advisory_unlock_all()"
+
+
 class Spare:
     """Connections for short questions: the last one is kept for the next, because opening one takes ten times as long.
 
@@ -65,11 +71,12 @@ class Spare:
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self._connect = connect
         self._lock = Lock()
-        self._kept: Connection | None = None
+        # By process: a fork inherits the connection of its parent, and must neither use nor close it.
+        self._kept: dict[int, Connection] = {}
 
     @contextmanager
     def borrowed(self) -> Iterator[Connection]:
-        """A connection that answers, nobody else's meanwhile."""
+        """A connection that answers and is as if new, nobody else's meanwhile."""
         connection = self._kept_one() or self._connect()
         try:
             yield connection
@@ -87,20 +94,19 @@ class Spare:
         kept = self._take()
         if kept is not None:
             try:
-                kept.execute("")
+                kept.execute(_AS_NEW)
             except psycopg.Error:  # the server went away or began anew meanwhile
                 kept.close()
                 return None
         return kept
 
     def _take(self) -> Connection | None:
-        with self._lock:
-            kept, self._kept = self._kept, None
-        return kept
+        return self._kept.pop(getpid(), None)
 
     def _keep(self, connection: Connection) -> None:
         with self._lock:
-            surplus, self._kept = self._kept, connection
+            surplus = self._take()
+            self._kept[getpid()] = connection
         if surplus is not None:
             surplus.close()
 

@@ -39,7 +39,8 @@ class Warehouse:
     or when nobody holds the warehouse any more. `state_schema` holds ledger, watermarks, checkpoints,
     rejects, tombstones and the column dictionary; it is created by the first operation that needs it. `placement` puts
     schemas elsewhere than they are called, in everything that is asked of this object. `connect` replaces how connections
-    are made, for a pool or a proxy; they must be psycopg connections in autocommit mode.
+    are made, for a pool or a proxy; they must be psycopg connections in autocommit mode, with the settings they need given as
+    they start: later ones do not last.
     """
 
     def __init__(
