@@ -233,6 +233,8 @@ def statement_error(error: psycopg.Error, attempt: str) -> WarehouseError:
                 f"{attempt} failed: {seen}. PostgreSQL keeps a row in one 8 kB page: lower the column budget, "
                 "so that more fields live in the jsonb column."
             )
+        case psycopg.ProgrammingError() | psycopg.DataError() | psycopg.NotSupportedError() if error.sqlstate is None:
+            return LoadError(f"{attempt} failed before it reached the server: {error}.")
         case _ if error.sqlstate is None or error.sqlstate[:2] in ("08", "57"):
             return DatabaseUnavailableError(
                 f"{attempt} failed: the connection to PostgreSQL broke ({seen}). Run again."

@@ -70,11 +70,11 @@ def publish(
 
 def _resolve(connection: Connection, state: State, table: Table, *, names: Sequence[str], is_complete: bool) -> None:
     stage_name, load_id = names
-    others = "entity = %s AND resolved_at IS NULL AND load_id <> %s"
-    parameters = [table.entity, load_id]
+    # Literals, not parameters: beside those a % in the name of a key column would be one more.
+    others = sql.SQL("entity = {} AND resolved_at IS NULL AND load_id <> {}").format(table.entity, load_id)
     # Nearly always there is none: the staged keys are not even looked at.
     if not scalar(
-        connection, state.compose(f"SELECT EXISTS (SELECT FROM {{rejected_record}} WHERE {others})"), parameters
+        connection, state.compose("SELECT EXISTS (SELECT FROM {rejected_record} WHERE {others})", others=others)
     ):
         return
     seen: sql.Composable = sql.SQL("true")
@@ -85,6 +85,7 @@ def _resolve(connection: Connection, state: State, table: Table, *, names: Seque
             key=key_text(table, "s"),
         )
     connection.execute(
-        state.compose(f"UPDATE {{rejected_record}} r SET resolved_at = now() WHERE {others} AND {{seen}}", seen=seen),
-        parameters,
+        state.compose(
+            "UPDATE {rejected_record} r SET resolved_at = now() WHERE {others} AND {seen}", others=others, seen=seen
+        )
     )

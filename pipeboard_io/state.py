@@ -22,6 +22,12 @@ class State:
 
     schema: str = "pipeboard"
 
+    def __post_init__(self) -> None:
+        if "%" in self.schema:
+            raise ValueError(
+                f"the state schema cannot be called {self.schema!r}: a % stands for a parameter in its SQL"
+            )
+
     def name(self, table: str) -> sql.Identifier:
         """A table of the state schema, as an identifier."""
         return sql.Identifier(self.schema, table)

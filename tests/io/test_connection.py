@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeboard_io import Column, ColumnType, Table, Warehouse
+from pipeboard_io import Column, ColumnType, LoadError, Table, Warehouse
 from tests.io.observer import Observer
 from tests.io.proxy import proxied
 
@@ -60,6 +60,11 @@ def test_a_connection_that_the_server_ended_is_replaced(database_url: str, obser
     assert observer.value("SELECT pg_terminate_backend(%s, 5000)", pid)
     assert own.query(SESSION)[0]["pid"] != pid
     own.close()
+
+
+def test_a_query_that_psycopg_cannot_send_is_no_lost_connection(warehouse: Warehouse) -> None:
+    with pytest.raises(LoadError, match="A query failed before it reached the server: .*placeholders.*'%x'"):
+        warehouse.query("SELECT 1 %x", [1])
 
 
 def test_a_fork_opens_a_connection_of_its_own_and_leaves_the_parent_its(database_url: str) -> None:

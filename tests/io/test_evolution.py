@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeboard_io import Column, ColumnType, Load, Table, Warehouse
+from pipeboard_io import Batch, Column, ColumnType, Load, Reconcile, Reject, Table, Touch, Warehouse
 from pipeboard_io.schema import Fit, fit
 from tests.io.observer import Observer
 
@@ -209,6 +209,26 @@ def test_any_name_is_data(warehouse: Warehouse, observer: Observer, schema: str,
     newer = Table(odd.schema, name, (*odd.columns, Column(f"{name}2"[-60:], T.TEXT, name)), entity=schema)
     assert warehouse.load(Load(newer, frames=[rows])).columns_added == (f"{name}2"[-60:],)
     assert [row[name] for row in observer.rows(newer)] == ["x", "y"]
+
+
+@pytest.mark.parametrize("key", ["a%sb", "100%", "%(x)s", '"', "{x}"])
+def test_any_name_of_a_key_is_data_to_rejects_notes_and_tombstones(
+    warehouse: Warehouse, observer: Observer, schema: str, key: str
+) -> None:
+    odd = Table(schema, f"t{key}", (Column(key, T.BIGINT), Column("a", T.BIGINT)), (key,), entity=f"{schema}{key}")
+    both, one = pl.DataFrame({key: [1, 2], "a": [1, 2]}), pl.DataFrame({key: [1], "a": [3]})
+    resolved = "SELECT resolved_at IS NOT NULL FROM pipeboard.rejected_record WHERE entity = %s"
+    warehouse.load(Load(odd, frames=[Batch(both, (Reject("1", "a", "odd", "{}"),))], touch=Touch(key)))
+    assert observer.value(resolved, odd.entity) is False
+    warehouse.load(Load(odd, frames=[one], touch=Touch(key)))
+    assert observer.value(resolved, odd.entity) is True
+    warehouse.load(Load(odd, frames=[one], touch=Touch(key), reconcile=Reconcile()))
+    assert observer.value("SELECT id FROM pipeboard.tombstone WHERE entity = %s", odd.entity) == "2"
+
+
+def test_a_state_schema_whose_name_holds_a_parameter_is_refused(database_url: str) -> None:
+    with pytest.raises(ValueError, match="cannot be called 'a%s'"):
+        Warehouse(database_url, state_schema="a%s")
 
 
 @pytest.mark.parametrize(
