@@ -116,6 +116,16 @@ class Encoder:
         # In UTF-8 the byte 0 is the character NUL and nothing else, and it is the one character that PostgreSQL refuses.
         return _lines(rows).replace(b"\x00", b"")
 
+    def misread(self, frame: pl.DataFrame) -> dict[str, dict[int, str]]:
+        """By column, the reason of each row whose text is none of a date or time, though PostgreSQL would read it as one."""
+        found: dict[str, dict[int, str]] = {}
+        for column in stage_columns(self.table):
+            if column.type in _MISREAD and frame.schema.get(column.name) == pl.String:
+                pattern, reason = _MISREAD[column.type]
+                rows = frame[column.name].str.contains(pattern).arg_true()
+                found |= {column.name: dict.fromkeys(rows, reason)} if len(rows) else {}
+        return found
+
     def readable(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The frame with dates that Python has no type for as text."""
         odd = [
@@ -134,6 +144,18 @@ class Encoder:
             names = names.fill_null([]).list.concat(_constant_list(always))
         return _array_literal(names, is_text=True).alias(ABSENT)
 
+
+# Words for the moment of the load, and for moments that no Python type holds: who stored them could not read them.
+_WORDS = "(?i)(?:^|[^a-z])(?:infinity|now|today|tomorrow|yesterday|epoch|allballs)(?:[^a-z]|$)"
+_A_WORD = (_WORDS, "a word for a moment, not the moment itself")
+_MISREAD = {
+    ColumnType.DATE: _A_WORD,
+    ColumnType.TIMESTAMPTZ: _A_WORD,
+    ColumnType.TIME: (
+        rf"{_WORDS}|^\s*T?(?:24|23:?59:?60)",
+        "a word for a time, or a time behind the last one of a day",
+    ),
+}
 
 # The backslash first: it begins the other escapes.
 _ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
@@ -183,6 +205,8 @@ def _as_written(series: pl.Series, column: Column) -> pl.Expr:
         case ColumnType.TIME if dtype == pl.Time:
             # PostgreSQL would round nanoseconds, the last ones of a day to 24:00:00, which no Python type holds.
             return (value.cast(pl.Int64) // 1000 * 1000).cast(pl.Time)
+        case ColumnType.TIME:
+            return value.str.replace(r"(\.\d{6})\d+", "${1}")
         case ColumnType.BOOLEAN:
             return value.cast(pl.Int8)  # PostgreSQL reads 1 and 0, which are shorter than "true" and "false"
         case ColumnType.JSONB:

@@ -87,11 +87,12 @@ class Stager:
         if batch.frame.width:
             self._encoder.check(batch.frame)
         frame, keyless = self._without_keyless_rows(batch.frame)
+        frame, misread = self._without(frame, self._encoder.misread(frame))
         self._note(frame)
         *pieces, last = [*sliced(frame)] or [frame]
         for piece in pieces:
             self._put(piece)
-        self._put(last, rejects=(*batch.rejects, *keyless), checkpoint=batch.checkpoint)
+        self._put(last, rejects=(*batch.rejects, *keyless, *misread), checkpoint=batch.checkpoint)
 
     def _without_keyless_rows(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Reject]]:
         if not frame.height or not any(frame[name].null_count() for name in self._table.primary_key):
@@ -194,12 +195,24 @@ class Stager:
             return piece
         with transaction(self._connection, self._timeouts, durable=False) as connection:
             found = misfits(connection, self._state, self._table, self._stage.name, piece.lines)
-        frame, kept = piece.frame, pl.Series([True]).new_from_index(0, piece.frame.height)
-        mended_rejects, readable = list(piece.rejects), self._encoder.readable(frame)
-        for column, rows in found.items():
+        reasons = {
+            column: {order - piece.first_order: reason for order, reason in rows} for column, rows in found.items()
+        }
+        frame, mended = self._without(piece.frame, reasons)
+        lines = self._encoder.encode(frame, first_order=piece.first_order) if frame.height else b""
+        return replace(piece, lines=lines, frame=frame, rejects=(*piece.rejects, *mended))
+
+    def _without(
+        self, frame: pl.DataFrame, found: Mapping[str, Mapping[int, str]]
+    ) -> tuple[pl.DataFrame, list[Reject]]:
+        """The frame without values, by column and row with a reason each, and without rows whose key is one of them."""
+        if not found:
+            return frame, []
+        kept, readable = pl.Series([True]).new_from_index(0, frame.height), self._encoder.readable(frame)
+        set_aside: list[Reject] = []
+        for column, reasons in found.items():
             is_key = column in self._table.primary_key
-            reasons = {order - piece.first_order: reason for order, reason in rows}
-            mended_rejects += [
+            set_aside += [
                 self._reject(readable.row(index, named=True), None if is_key else column, reason)
                 for index, reason in reasons.items()
             ]
@@ -208,9 +221,7 @@ class Stager:
                 kept &= ~frame.select(spoilt).to_series()
             else:
                 frame = frame.with_columns(pl.when(spoilt).then(None).otherwise(pl.col(column)).alias(column))
-        frame = frame.filter(kept)
-        lines = self._encoder.encode(frame, first_order=piece.first_order) if frame.height else b""
-        return replace(piece, lines=lines, frame=frame, rejects=tuple(mended_rejects))
+        return frame.filter(kept), set_aside
 
     def _reject(self, row: Mapping[str, Any], column: str | None, reason: str) -> Reject:
         return Reject(rejects.key_of(self._table, row), column, reason, raw_text(row))

@@ -192,6 +192,30 @@ def test_a_value_that_does_not_fit_is_rejected_alone(
     assert found == [("1", "value", True)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "good", "words"),
+    [
+        (ColumnType.DATE, "2026-01-31", ["infinity", "-infinity", " Today ", "epoch", "now", "tomorrow"]),
+        (ColumnType.TIMESTAMPTZ, "2026-01-01T00:00:00Z", ["Infinity", "now", "yesterday", "tomorrow allballs"]),
+        (ColumnType.TIME, "23:59:59.9999999", ["24:00:00", "now", "allballs", "23:59:60", " 24:00"]),
+    ],
+)
+def test_a_word_or_time_that_python_could_not_read_back_is_rejected(
+    warehouse: Warehouse, observer: Observer, schema: str, kind: ColumnType, good: str, words: list[str]
+) -> None:
+    report = loaded(warehouse, schema, kind, [good, *words, None])
+    assert (report.rows, report.rejected) == (len(words) + 2, len(words))
+    assert [value is None for value in values(observer, schema)] == [False, *[True] * (len(words) + 1)]
+    raws = observer.sql("SELECT raw::jsonb ->> 'value', reason ~ 'word' FROM pipeboard.rejected_record WHERE entity = %s ORDER BY record_key", schema)  # fmt: skip
+    assert raws == [(word, True) for word in words]
+
+
+def test_a_key_that_python_could_not_read_back_rejects_its_record(warehouse: Warehouse, schema: str) -> None:
+    keyed = Table(schema, "t", (Column("day", ColumnType.DATE),), ("day",))
+    report = warehouse.load(Load(keyed, frames=[pl.DataFrame({"day": ["2026-01-31", "infinity"]})]))
+    assert (report.rows, report.rejected) == (1, 1)
+
+
 def test_a_day_that_postgresql_cannot_hold_is_rejected(warehouse: Warehouse, schema: str) -> None:
     days = pl.Series([0, -2_000_000_000], dtype=pl.Int32).cast(pl.Date)
     assert loaded(warehouse, schema, ColumnType.DATE, days).rejected == 1  # type: ignore[arg-type]
