@@ -293,22 +293,22 @@ def _civil(days: int) -> tuple[int, int, int]:
 
 def _json_text(series: pl.Series) -> pl.Expr:
     """JSON text; nested dtypes are encoded, escaped NUL characters dropped (jsonb refuses them)."""
-    value = pl.col(series.name)
-    if series.dtype == pl.String:
-        return _without_escaped_nul(series)
+    texts = series if series.dtype == pl.String else _encoded(series)
+    return pl.lit(_without_escaped_nul(texts))
+
+
+def _encoded(series: pl.Series) -> pl.Series:
     # A one-field object is how polars encodes any dtype; only its value is wanted.
-    wrapped = pl.struct(value.alias("v")).struct.json_encode().str.slice(5).str.head(-1)
-    return pl.when(value.is_null()).then(None).otherwise(wrapped)
+    wrapped = pl.struct(pl.col(series.name).alias("v")).struct.json_encode().str.slice(5).str.head(-1)
+    return series.to_frame().select(pl.when(pl.col(series.name).is_not_null()).then(wrapped)).to_series()
 
 
-def _without_escaped_nul(series: pl.Series) -> pl.Expr:
-    value = pl.col(series.name)
-    if not series.str.contains("\\u0000", literal=True).any():
-        return value
+def _without_escaped_nul(texts: pl.Series) -> pl.Series:
+    if not texts.str.contains("\\u0000", literal=True).any():
+        return texts
     # An even number of backslashes before it: the escape itself, not a text that spells it. Matches cannot overlap, so
     # a second pass takes the neighbours that the first one had to leave.
     pattern = r"(^|[^\\])((?:\\\\)*)(?:\\u0000)+"
-    while series.str.contains(pattern).any():
-        series = series.str.replace_all(pattern, "${1}${2}")
-        value = pl.lit(series)
-    return value
+    while texts.str.contains(pattern).any():
+        texts = texts.str.replace_all(pattern, "${1}${2}")
+    return texts

@@ -200,6 +200,10 @@ def connection_error(error: psycopg.Error) -> WarehouseError:
     return DatabaseUnavailableError(f"Cannot connect to PostgreSQL: {_UNREACHABLE}.")
 
 
+# Where PostgreSQL finds an index entry too large; its messages may be in any language.
+_INDEX_FUNCTIONS = ("_bt_check_third_page", "index_form_tuple", "index_form_tuple_context")
+
+
 @contextmanager
 def translated(attempt: str) -> Iterator[None]:
     """Raises psycopg's errors as ours; `attempt` says what was tried, as in "Publishing pipedrive.deals"."""
@@ -227,6 +231,10 @@ def statement_error(error: psycopg.Error, attempt: str) -> WarehouseError:
             return ConstraintError(
                 f"{attempt} failed: {seen}. Drop or relax the constraint, which the source does not know.",
                 constraint=error.diag.constraint_name,
+            )
+        case pg.ProgramLimitExceeded() if error.diag.source_function in _INDEX_FUNCTIONS:
+            return SchemaDriftError(
+                f"{attempt} failed: {seen}. An index takes keys of up to 2,704 bytes: shorten the values, or drop the index."
             )
         case pg.ProgramLimitExceeded():
             return SchemaDriftError(

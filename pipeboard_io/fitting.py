@@ -66,9 +66,13 @@ def reject_misfits(connection: Connection, target: Target, narrow: Sequence[tupl
 
 
 def reject_unindexable(connection: Connection, target: Target, columns: Collection[str]) -> None:
-    """Sets aside the staged texts that are too long for an index on their column; the rest of the row stays."""
+    """Sets aside the staged texts that are too long for an index on their column; the rest of the row stays.
+
+    The key has an index always, and a record without its key is set aside as a whole.
+    """
+    indexed = {*columns, *target.table.primary_key}
     for column in target.table.columns:
-        if column.type is ColumnType.TEXT and column.name in columns:
+        if column.type is ColumnType.TEXT and column.name in indexed:
             spoilt = sql.SQL("octet_length(s.{}) > {}").format(
                 sql.Identifier(column.name), sql.Literal(_INDEXABLE_BYTES)
             )

@@ -23,7 +23,8 @@ REASON = "__reason__"
 class Reject:
     """A value (or, with `column=None`, a whole record) set aside; `raw` is the record as JSON text.
 
-    `key` is the record's key as text, empty where it has none; several key columns are joined by commas.
+    `key` is the record's key as text, empty where it has none; several key columns are joined by commas. Of a key or a
+    reason beyond 1,000 bytes the beginning and a hash are kept.
     """
 
     key: str

@@ -13,6 +13,7 @@ from psycopg import sql
 from pipeboard_io.checkpoints import Stage
 from pipeboard_io.connection import Connection, scalar
 from pipeboard_io.copy import ORDER
+from pipeboard_io.errors import LoadError
 from pipeboard_io.load import ABSENT, REASON
 from pipeboard_io.state import State
 from pipeboard_io.table import DELETED_AT, SYNCED_AT, Table
@@ -302,7 +303,7 @@ def _plain_join(target: Target) -> sql.Composed:
 
 
 def stage_select(connection: Connection, target: Target, select: str) -> int:
-    """Computes a SELECT into the stage, typed as declared; returns the number of rows."""
+    """Computes a SELECT into the stage, typed as declared; returns the number of rows. Raises LoadError for a null key."""
     columns = [
         sql.SQL("CAST(q.{0} AS {1}) AS {0}").format(sql.Identifier(column.name), sql.SQL(column.type.value))
         for column in target.table.columns
@@ -322,4 +323,11 @@ def stage_select(connection: Connection, target: Target, select: str) -> int:
         select=sql.SQL(select.strip().rstrip(";")),
     )
     # As bytes: a % in the SELECT is not a parameter.
-    return connection.execute(statement.as_bytes(connection)).rowcount
+    count = connection.execute(statement.as_bytes(connection)).rowcount
+    is_keyless = sql.SQL(" OR ").join(sql.SQL("{} IS NULL").format(sql.Identifier(n)) for n in target.table.primary_key)
+    if keyless := scalar(connection, target.compose("SELECT count(*) FROM {stage} WHERE {null}", null=is_keyless)):
+        raise LoadError(
+            f"the SELECT for {target.table} brings {keyless} rows whose key ({', '.join(target.table.primary_key)}) is "
+            "null: leave them out, or give them a key"
+        )
+    return count

@@ -28,6 +28,17 @@ def stage(connection: Connection, state: State, stage_name: str, rejects: Iterab
             copy.write_row([None if value is None else value.replace("\x00", "") for value in row])
 
 
+# The primary key of rejected_record is an index, of which an entry holds 2,704 bytes: entity, key, column and reason.
+_FILED_BYTES = 1_000
+
+
+def _filed(text: sql.Composable) -> sql.Composed:
+    """A key or reason as `rejected_record` files it: a long one by its beginning and its hash."""
+    return sql.SQL(
+        "CASE WHEN octet_length({0}) > {1} THEN left({0}, 200) || '... md5 ' || md5({0}) ELSE {0} END"
+    ).format(text, _FILED_BYTES)
+
+
 def key_text(table: Table, alias: str) -> sql.Composed:
     """The key of a row as the text that rejects and tombstones are filed under."""
     parts = [sql.SQL("{}.{}::text").format(sql.SQL(alias), sql.Identifier(name)) for name in table.primary_key]
@@ -57,10 +68,12 @@ def publish(
         state.compose(
             """INSERT INTO {rejected_record} AS r (entity, record_key, column_name, reason, raw, load_id, run_id)
                SELECT DISTINCT ON (record_key, column_name, reason) %s, record_key, coalesce(column_name, ''), reason, raw, %s, %s
-               FROM {staged_reject} WHERE stage = %s
+               FROM (SELECT {key} AS record_key, column_name, {reason} AS reason, raw FROM {staged_reject} WHERE stage = %s) s
                ON CONFLICT (entity, record_key, column_name, reason) DO UPDATE
                SET raw = EXCLUDED.raw, last_seen_at = now(), resolved_at = NULL,
-                   load_id = EXCLUDED.load_id, run_id = EXCLUDED.run_id"""
+                   load_id = EXCLUDED.load_id, run_id = EXCLUDED.run_id""",
+            key=_filed(sql.SQL("record_key")),
+            reason=_filed(sql.SQL("reason")),
         ),
         [table.entity, load_id, run_id, stage_name],
     ).rowcount
@@ -82,7 +95,7 @@ def _resolve(connection: Connection, state: State, table: Table, *, names: Seque
         seen = state.compose(
             "EXISTS (SELECT FROM {stage} s WHERE {key} = r.record_key)",
             stage=state.name(stage_name),
-            key=key_text(table, "s"),
+            key=_filed(key_text(table, "s")),
         )
     connection.execute(
         state.compose(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeboard_io import Column, ColumnType, Load, LoadReport, Table, Warehouse
+from pipeboard_io import Batch, Column, ColumnType, Load, LoadReport, Reject, Table, Warehouse
 from tests.io.observer import Observer
 
 ODD_TEXTS = [
@@ -170,6 +170,13 @@ def test_nested_columns_become_json(warehouse: Warehouse, observer: Observer, sc
     assert values(observer, schema) == nested
 
 
+def test_nul_is_removed_from_nested_columns_and_its_spelling_is_not(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    loaded(warehouse, schema, ColumnType.JSONB, [{"a\x00": ["x\x00\x00y", "\\u0000"]}, None])
+    assert values(observer, schema) == [{"a": ["xy", "\\u0000"]}, None]
+
+
 @pytest.mark.parametrize(
     ("kind", "good", "bad", "words"),
     [
@@ -244,3 +251,29 @@ def test_a_text_too_long_for_its_index_is_rejected_alone(
     with psycopg.connect(database_url) as connection:
         raw = connection.execute("SELECT raw::jsonb ->> 'value' FROM pipeboard.rejected_record WHERE entity = 't'")
         assert raw.fetchone() == (long,)
+
+
+@pytest.mark.parametrize("count", [100, 300])
+def test_a_key_too_long_for_its_index_rejects_its_record_alone(
+    warehouse: Warehouse, observer: Observer, schema: str, count: int
+) -> None:
+    columns = (Column("a", ColumnType.BIGINT), Column("b", ColumnType.TEXT), Column("c", ColumnType.BIGINT))
+    keyed = Table(schema, "t", columns, ("a", "b"), entity=schema)
+    long = observer.value("SELECT string_agg(md5(n::text), '') FROM generate_series(1, %s) n", count)
+    report = warehouse.load(Load(keyed, frames=[pl.DataFrame({"a": [1, 1], "b": ["x", long], "c": [1, 2]})]))
+    assert (report.rows, report.rejected) == (1, 1)
+    found = observer.sql("SELECT reason, raw::jsonb ->> 'b' FROM pipeboard.rejected_record WHERE entity = %s", schema)
+    assert found == [("longer than the 2600 bytes that an index on this column takes", long)]
+
+
+def test_a_long_key_and_reason_of_a_reject_are_filed_and_resolved(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    keyed = Table(schema, "t", (Column("id", ColumnType.TEXT),), entity=schema)
+    key = observer.value("SELECT string_agg(md5(n::text), '') FROM generate_series(1, 50) n")
+    others = [Reject(key * 9, None, key * number, "{}") for number in (8, 9)]
+    batch = Batch(pl.DataFrame({"id": [key]}), (Reject(key, None, "odd", "{}"), *others, *others))
+    assert warehouse.load(Load(keyed, frames=[batch])).rejected == 3
+    warehouse.load(Load(keyed, frames=[batch.frame]))
+    filed = "SELECT reason FROM pipeboard.rejected_record WHERE entity = %s AND resolved_at IS NOT NULL"
+    assert observer.sql(filed, schema) == [("odd",)]

@@ -188,6 +188,16 @@ def test_a_table_too_wide_for_a_page_is_an_error_that_says_what_to_do(warehouse:
         warehouse.load(Load(table(schema, *many), frames=[row]))
 
 
+def test_a_value_too_long_for_an_index_of_the_user_is_told_so(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    warehouse.fit(table(schema))
+    observer.sql(f"CREATE INDEX ON {schema}.t (id, title)")
+    long = observer.value("SELECT string_agg(md5(n::text), '') FROM generate_series(1, 90) n")
+    with pytest.raises(SchemaDriftError, match="An index takes keys of up to 2,704 bytes: shorten the values"):
+        warehouse.load(Load(table(schema), frames=[frame(range(1), long)]))
+
+
 @pytest.mark.parametrize(
     ("url", "error", "words"),
     [

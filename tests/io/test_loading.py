@@ -398,6 +398,14 @@ def test_a_select_that_repeats_a_key_is_an_error(warehouse: Warehouse, schema: s
         warehouse.load(Load(table, select="SELECT 1 AS id UNION ALL SELECT 1"))
 
 
+@pytest.mark.parametrize("rows", ["(1, 1), (NULL, 1)", "(NULL, 1), (NULL, 1), (1, NULL)"])
+def test_a_select_whose_key_is_null_is_an_error_that_says_so(warehouse: Warehouse, schema: str, rows: str) -> None:
+    columns = (Column("a", ColumnType.BIGINT), Column("b", ColumnType.BIGINT))
+    table = Table(schema, "keyless", columns, ("a", "b"), lifecycle=False)
+    with pytest.raises(LoadError, match=rf"brings {rows.count('NULL')} rows whose key \(a, b\) is null"):
+        warehouse.load(Load(table, select=f"SELECT * FROM (VALUES {rows}) AS v (a, b)"))
+
+
 def test_a_select_into_a_table_with_a_life_cycle_marks_rows_that_left(warehouse: Warehouse, schema: str) -> None:
     table = Table(schema, "kept", (Column("id", ColumnType.BIGINT),))
     warehouse.load(Load(table, select="SELECT generate_series(1, 20) AS id"))
