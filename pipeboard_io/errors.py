@@ -242,7 +242,7 @@ def statement_error(error: psycopg.Error, attempt: str) -> WarehouseError:
                 "so that more fields live in the jsonb column."
             )
         case psycopg.ProgrammingError() | psycopg.DataError() | psycopg.NotSupportedError() if error.sqlstate is None:
-            return LoadError(f"{attempt} failed before it reached the server: {error}.")
+            return LoadError(f"{attempt} failed: {error}.")
         case _ if error.sqlstate is None or error.sqlstate[:2] in ("08", "57"):
             return DatabaseUnavailableError(
                 f"{attempt} failed: the connection to PostgreSQL broke ({seen}). Run again."

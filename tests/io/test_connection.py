@@ -62,8 +62,8 @@ def test_a_connection_that_the_server_ended_is_replaced(database_url: str, obser
     own.close()
 
 
-def test_a_query_that_psycopg_cannot_send_is_no_lost_connection(warehouse: Warehouse) -> None:
-    with pytest.raises(LoadError, match="A query failed before it reached the server: .*placeholders.*'%x'"):
+def test_a_query_that_psycopg_refuses_is_no_lost_connection(warehouse: Warehouse) -> None:
+    with pytest.raises(LoadError, match="A query failed: .*placeholders.*'%x'"):
         warehouse.query("SELECT 1 %x", [1])
 
 
