@@ -9,11 +9,12 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
 from typing import Any
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -33,6 +34,12 @@ STAGE_VERSION = 2
 RESUMABLE_DAYS = 7
 UNKNOWN_OWNER_DAYS = 1
 SECONDS_TO_LEAVE = 2.0
+# A dead stage that somebody reads, pg_dump for hours, is dropped another time: shorter than any deadlock_timeout.
+_SECONDS_TO_DROP = 0.2
+
+# What a backup leaves out: stages come and go beside it, and what tells of them is worth nothing without them.
+STAGES = "^stage_[a-z0-9_]*_[0-9a-f]{16}$"
+PROGRESS = ("checkpoint", "staged_reject", "live_stage")
 
 
 @dataclass(slots=True)
@@ -89,9 +96,9 @@ def claim(
         return stage
 
 
-def _stage_name(table: Table, identity: str) -> str:
+def _stage_name(table: Table, load_id: str) -> str:
     slug = re.sub(r"[^a-z0-9]+", "_", table.name.lower())[:30]
-    digest = hashlib.sha256(lock_key(table.schema, table.name, identity).encode()).hexdigest()
+    digest = hashlib.sha256(lock_key(table.schema, table.name, load_id).encode()).hexdigest()
     return f"stage_{slug}_{digest[:16]}"
 
 
@@ -133,7 +140,7 @@ def _continued(connection: Connection, state: State, table: Table, load_id: str,
         )
     if shape != fingerprint(table) or not _exists(connection, state, str(name)):
         logger.info("staged rows discarded: the table's shape changed, table=%s resume_key=%s", table, resume_key)
-        remove(connection, state, str(name))
+        forget(connection, state, str(name))
         return None
     pid, started = _owner(connection)
     connection.execute(
@@ -177,9 +184,7 @@ def _exists(connection: Connection, state: State, name: str) -> bool:
 
 
 def _created(connection: Connection, state: State, table: Table, load_id: str, resume_key: str | None) -> Stage:
-    name = _stage_name(table, resume_key if resume_key is not None else load_id)
-    # Left without its row: nothing in it is worth keeping.
-    connection.execute(state.compose("DROP TABLE IF EXISTS {stage}", stage=state.name(name)))
+    name = _stage_name(table, load_id)
     columns = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(catalog_name(column.type)))
         for column in stage_columns(table)
@@ -257,12 +262,29 @@ def of_select(connection: Connection, table: Table, load_id: str) -> Stage:
     return Stage(_stage_name(table, load_id), load_id, started_at, is_ascending=False)
 
 
-def remove(connection: Connection, state: State, name: str) -> None:
-    """Drops a staging table with its checkpoint and its staged rejects, in the caller's transaction."""
+def forget(connection: Connection, state: State, name: str) -> None:
+    """Deletes what tells of a stage, in the caller's transaction: it is dead then. Its table goes by `drop`, or a sweep.
+
+    Not in the same transaction: a DROP waits for whoever reads the stage, which pg_dump does as long as it runs.
+    """
     connection.execute(state.compose("DELETE FROM {staged_reject} WHERE stage = %s"), [name])
     connection.execute(state.compose("DELETE FROM {checkpoint} WHERE stage = %s"), [name])
     connection.execute(state.compose("DELETE FROM {live_stage} WHERE stage = %s"), [name])
-    connection.execute(state.compose("DROP TABLE IF EXISTS {stage}", stage=state.name(name)))
+
+
+def drop(connection: Connection, state: State, timeouts: Timeouts, name: str) -> bool:
+    """Drops a stage that is dead, with what still tells of it; False where it has to wait for a sweep.
+
+    Alone, or in a savepoint of the caller's transaction, which waits no longer for locks from here on.
+    """
+    try:
+        with transaction(connection, replace(timeouts, lock_seconds=_SECONDS_TO_DROP), durable=False):
+            forget(connection, state, name)
+            connection.execute(state.compose("DROP TABLE IF EXISTS {stage}", stage=state.name(name)))
+    except psycopg.Error as error:
+        logger.warning("staging table left to a later load, stage=%s sqlstate=%s", name, error.sqlstate)
+        return False
+    return True
 
 
 _DEAD = f"""
@@ -277,14 +299,13 @@ WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 
 
 
 def sweep(connection: Connection, state: State, timeouts: Timeouts) -> int:
-    """Removes the stages of loads that died; returns how many. One at a time does it, the others pass by."""
+    """Removes the stages of loads that died, but those in use; returns how many. One at a time does it, the others pass by."""
     with transaction(connection, timeouts, durable=False):
         key = lock_key("sweep", state.schema)
         if not scalar(connection, "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [key]):
             return 0
         dead = [str(name) for (name,) in connection.execute(state.compose(_DEAD), {"schema": state.schema}).fetchall()]
-        for name in dead:
-            remove(connection, state, name)
-    if dead:
-        logger.info("staging tables of dead loads removed, count=%d", len(dead))
-    return len(dead)
+        removed = sum(drop(connection, state, timeouts, name) for name in dead)
+    if removed:
+        logger.info("staging tables of dead loads removed, count=%d", removed)
+    return removed

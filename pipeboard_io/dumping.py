@@ -12,18 +12,22 @@ from typing import IO
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from pipeboard_io.checkpoints import PROGRESS
 from pipeboard_io.connection import libpq_url
 from pipeboard_io.errors import DatabaseUrlError, DumpError, connection_error
+from pipeboard_io.snapshot import Snapshot
 
 _CHUNK_BYTES = 1 << 20
+# checkpoints.STAGES as pg_dump writes a pattern.
+_STAGES = f"stage_*_{'[0-9a-f]' * 16}"
 # How much of what a program says is repeated: its last lines tell why it gave up.
 _LINES = 3
 
 
-def dump(program: Path, url: str, *, schemas: Sequence[str], snapshot: str, sink: IO[bytes]) -> None:
+def dump(program: Path, url: str, *, schemas: Sequence[str], snapshot: Snapshot, sink: IO[bytes]) -> None:
     """Writes these schemas, as they are in the snapshot, in pg_dump's custom format. Raises DumpError, or OSError of the sink.
 
-    Without owners and rights, which are the server's own: `deploy/roles.sql` gives them.
+    Without owners and rights, which are the server's own: `deploy/roles.sql` gives them. Without what loads are staging.
     """
     options = (
         "--format=custom",
@@ -33,7 +37,10 @@ def dump(program: Path, url: str, *, schemas: Sequence[str], snapshot: str, sink
         "--lock-wait-timeout=30s",
     )
     chosen = [f'--schema="{schema}"' for schema in schemas]
-    with _running([program, *options, f"--snapshot={snapshot}", *chosen], url, stdout=subprocess.PIPE) as process:
+    ours = f'"{snapshot.state.schema}".'
+    left_out = [f"--exclude-table={ours}{_STAGES}", *(f"--exclude-table-data={ours}{table}" for table in PROGRESS)]
+    command: list[str | Path] = [program, *options, f"--snapshot={snapshot.id}", *chosen, *left_out]
+    with _running(command, url, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         shutil.copyfileobj(process.stdout, sink, _CHUNK_BYTES)
 

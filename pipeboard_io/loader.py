@@ -164,14 +164,17 @@ class Loader:
             if load.resume_key is None or isinstance(error, MassDeleteError):
                 self._discard(stage)
             raise
+        checkpoints.drop(self._connection, self._state, self._timeouts, stage.name)
 
     def _discard(self, stage: Stage) -> None:
         try:
             with self._transaction(durable=False):
-                checkpoints.remove(self._connection, self._state, stage.name)
+                checkpoints.forget(self._connection, self._state, stage.name)
         except psycopg.Error as error:
             # The first error is the one to report; the next load sweeps the stage away.
             logger.warning("staging table left behind, stage=%s sqlstate=%s", stage.name, error.sqlstate)
+            return
+        checkpoints.drop(self._connection, self._state, self._timeouts, stage.name)
 
     @contextmanager
     def _transaction(self, *, durable: bool = True) -> Iterator[None]:
@@ -188,7 +191,7 @@ class Loader:
                 raise self._blocked(job.table, verb) from error
 
     def _blocked(self, table: Table, verb: str) -> TableBlockedError:
-        blockers = _sessions_holding(self._connection, table)
+        blockers = _sessions_holding(self._connection, self._state, table)
         return TableBlockedError(
             f"{verb} {table} waited {self._timeouts.lock_seconds:g} s (lock_timeout) for a lock that another session holds: "
             f"{'; '.join(blockers) or 'none is visible to this role'}. End that query or wait for it, then run again",
@@ -345,7 +348,10 @@ class Loader:
             resumed=job.stage.is_resumed,
         )
         ledger.write_success(connection, state, job.load, job.attempt, report)
-        checkpoints.remove(connection, state, job.stage.name)
+        if job.load.select is None:
+            checkpoints.forget(connection, state, job.stage.name)
+        else:
+            connection.execute(target.compose("DROP TABLE {stage}"))
         return report
 
     def _compute(self, job: _Job, target: Target, select: str, *, was_empty: bool) -> Target:
@@ -423,15 +429,28 @@ def _table_lock(table: Table) -> str:
     return lock_key("table", table.schema, table.name)
 
 
-def _sessions_holding(connection: Connection, table: Table) -> list[str]:
-    """The sessions that hold a lock on the table: pid, application, state, since when; not their SQL, which holds data."""
+_HOLDERS = """
+WITH held AS (
+  SELECT l.pid, n.nspname, c.relname, l.relation IS NOT DISTINCT FROM to_regclass(%(table)s) AS is_target FROM pg_catalog.pg_locks l
+  JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind <> 'i' AND n.nspname = ANY (%(schemas)s)
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+), nearest AS (
+  SELECT pid, string_agg(DISTINCT format('%%I.%%I', nspname, relname), ', ') FILTER (WHERE NOT is_target) AS others FROM held
+  WHERE is_target OR NOT EXISTS (SELECT FROM held WHERE is_target) GROUP BY pid
+)
+SELECT concat(format('pid %%s (%%s, %%s, for %%s s)', pid, coalesce(nullif(a.application_name, ''), 'unnamed'),
+                     coalesce(a.state, 'state hidden'), round(extract(epoch FROM clock_timestamp() - a.xact_start))),
+              ' on ' || others)
+FROM nearest JOIN pg_catalog.pg_stat_activity a USING (pid) ORDER BY a.xact_start
+"""
+
+
+def _sessions_holding(connection: Connection, state: State, table: Table) -> list[str]:
+    """The sessions that hold a lock on the table: pid, application, state, since when; not their SQL, which holds data.
+
+    Where none does, those that hold one on a table beside it or of the state schema, and on which.
+    """
     name = sql.Identifier(table.schema, table.name).as_string(connection)
-    rows = connection.execute(
-        """SELECT format('pid %%s (%%s, %%s, for %%s s)', a.pid, coalesce(nullif(a.application_name, ''), 'unnamed'),
-                         coalesce(a.state, 'state hidden'), round(extract(epoch FROM clock_timestamp() - a.xact_start)))
-           FROM (SELECT DISTINCT pid FROM pg_catalog.pg_locks
-                 WHERE relation = to_regclass(%s) AND granted AND pid <> pg_backend_pid()) l
-           JOIN pg_catalog.pg_stat_activity a USING (pid) ORDER BY a.xact_start""",
-        [name],
-    ).fetchall()
+    rows = connection.execute(_HOLDERS, {"table": name, "schemas": [table.schema, state.schema]}).fetchall()
     return [str(text) for (text,) in rows]

@@ -1,6 +1,6 @@
 """One moment of a database, held open: its queries, and pg_dump beside them, all see the same rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,14 +8,17 @@ from typing import Any
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from pipeboard_io.checkpoints import PROGRESS, STAGES
 from pipeboard_io.connection import Connection, Timeouts, scalar, transaction
 from pipeboard_io.errors import translated
 from pipeboard_io.placement import Placement
+from pipeboard_io.state import State
 
-# What survives a crash of the server; staged rows do not, and pg_dump leaves them out likewise.
+# Without staged rows and what tells of them, which may be dropped while the snapshot is open; dumping.py leaves out the same.
 _TABLES = """
 SELECT n.nspname AS schema, c.relname AS name FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = ANY (%s) AND c.relkind = 'r' AND c.relpersistence = 'p' ORDER BY 1, 2
+WHERE n.nspname = ANY (%(schemas)s) AND c.relkind = 'r' AND c.relpersistence = 'p'
+  AND NOT (n.nspname = %(state)s AND (c.relname ~ %(stages)s OR c.relname = ANY (%(progress)s))) ORDER BY 1, 2
 """
 
 
@@ -32,19 +35,21 @@ class Snapshot:
     """`id` is what pg_dump takes as --snapshot, as long as the snapshot is open."""
 
     id: str
+    state: State
     _connection: Connection = field(repr=False)
     _placement: Placement
 
-    def query(self, query: str, params: Sequence[Any] | None = None) -> list[dict[str, Any]]:
+    def query(self, query: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The rows of a SELECT as dictionaries. Raises WarehouseError."""
         with translated("A query"), self._connection.cursor(row_factory=dict_row) as cursor:
             return cursor.execute(self._placement.sql(query).encode(), params).fetchall()
 
     def contents(self, schemas: Sequence[str]) -> dict[str, Content]:
         """Every lasting table of these schemas by name ("schema.table"). Reads all of them. Raises WarehouseError."""
+        asked = {"schemas": list(schemas), "state": self.state.schema, "stages": STAGES, "progress": list(PROGRESS)}
         return {
             f"{table['schema']}.{table['name']}": self._content(sql.Identifier(table["schema"], table["name"]))
-            for table in self.query(_TABLES, [list(schemas)])
+            for table in self.query(_TABLES, asked)
         }
 
     def _content(self, table: sql.Identifier) -> Content:
@@ -56,8 +61,8 @@ class Snapshot:
 
 
 @contextmanager
-def opened(connection: Connection, timeouts: Timeouts, placement: Placement) -> Iterator[Snapshot]:
+def opened(connection: Connection, state: State, timeouts: Timeouts, placement: Placement) -> Iterator[Snapshot]:
     """A snapshot on a connection that is used for nothing else meanwhile. Raises WarehouseError."""
     with translated("Taking a snapshot"), transaction(connection, timeouts):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield Snapshot(str(scalar(connection, "SELECT pg_export_snapshot()")), connection, placement)
+        yield Snapshot(str(scalar(connection, "SELECT pg_export_snapshot()")), state, connection, placement)

@@ -211,7 +211,10 @@ class Warehouse:
     @contextmanager
     def snapshot(self) -> Iterator[Snapshot]:
         """One moment of the database, for several queries and for pg_dump; writers go on beside it."""
-        with self._connect() as connection, snapshot.opened(connection, self._timeouts, self.placement) as opened:
+        with (
+            self._connect() as connection,
+            snapshot.opened(connection, self._state, self._timeouts, self.placement) as opened,
+        ):
             yield opened
 
     def describe(self, select: str) -> list[tuple[str, str]]:

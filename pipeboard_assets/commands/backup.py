@@ -50,7 +50,7 @@ def backup(settings: Settings, file: Path) -> int:
             archive.write(
                 file,
                 manifest,
-                lambda sink: dumping.dump(program.path, url, schemas=schemas, snapshot=snapshot.id, sink=sink),
+                lambda sink: dumping.dump(program.path, url, schemas=schemas, snapshot=snapshot, sink=sink),
             )
     say(f"{file}: {_told(manifest)}, {file.stat().st_size / 1e6:,.1f} MB. Keep it as safe as the database itself.")
     return 0

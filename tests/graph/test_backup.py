@@ -2,20 +2,36 @@
 
 import json
 import stat
+import subprocess
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
+import polars as pl
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from pipeboard_assets.commands.backup import backup, restore
-from pipeboard_io import ArchiveError, DatabaseUrlError, DumpError, RestoreError, StateVersionError, Warehouse, archive
+from pipeboard_io import (
+    ArchiveError,
+    Column,
+    ColumnType,
+    DatabaseUrlError,
+    DumpError,
+    Load,
+    RestoreError,
+    StateVersionError,
+    Table,
+    Warehouse,
+    archive,
+)
 from pipeboard_io.dumping import dump
+from pipeboard_io.snapshot import Snapshot
 from pipeboard_resources.embedded import BinariesNotFoundError
 from pipeboard_resources.embedded.postgres_clients import find_client
 from pipeboard_resources.pipedrive.standin import Server
@@ -92,6 +108,37 @@ def test_a_backup_beside_a_writer_holds_one_moment(
         is_over.set()
         writer.join()
     assert restore(empty, tmp_path / "moving.backup") == 0
+
+
+@pytest.mark.parametrize("resume_key", ["key", None])
+def test_a_backup_and_a_load_beside_it_wait_for_nothing_of_each_other(
+    fresh_database: str, tmp_path: Path, resume_key: str | None
+) -> None:
+    """Whether the load ends before the rows are counted, or while pg_dump reads them."""
+    warehouse = Warehouse(fresh_database, lock_timeout_seconds=0.5)
+    program = find_client("pg_dump", oldest_major=14).path
+    table = Table("s", "t", (Column("id", ColumnType.BIGINT),))
+    warehouse.load(Load(table, frames=[pl.DataFrame({"id": [1]})]))
+    with ExitStack() as until_the_end:
+
+        def source() -> Iterator[pl.DataFrame]:
+            yield pl.DataFrame({"id": [2]})
+            snapshot = until_the_end.enter_context(warehouse.snapshot())
+            assert snapshot.contents(["s", "pipeboard"]).keys() >= {"s.t", "pipeboard.load"}
+            snapshots.append(snapshot)
+            yield pl.DataFrame({"id": [3]})
+
+        snapshots: list[Snapshot] = []
+        assert warehouse.load(Load(table, frames=source(), resume_key=resume_key)).rows == 3
+        contents = snapshots[0].contents(["s", "pipeboard"])
+        assert contents["s.t"].rows == 1 and not {"pipeboard.checkpoint", "pipeboard.staged_reject"} & contents.keys()
+        with (tmp_path / "dump").open("wb") as sink:
+            dump(program, fresh_database, schemas=["s", "pipeboard"], snapshot=snapshots[0], sink=sink)
+    listed = subprocess.run(
+        [program.with_name("pg_restore"), "--list", tmp_path / "dump"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "TABLE DATA s t" in listed and "TABLE pipeboard checkpoint" in listed
+    assert "stage_t_" not in listed and "TABLE DATA pipeboard checkpoint" not in listed
 
 
 def test_a_target_that_holds_anything_is_refused_and_left_alone(saved: tuple[Account, Path]) -> None:
@@ -202,8 +249,11 @@ def test_a_password_is_on_no_command_line(fresh_database: str, tmp_path: Path) -
     address = conninfo_to_dict(fresh_database)
     url = f"postgresql://{address['user']}:hunter2@{address['host']}:{address['port']}/{address['dbname']}"
     with pytest.raises(DumpError) as refused, Warehouse(fresh_database).snapshot() as snapshot:
-        dump(program, url, schemas=["absent"], snapshot=snapshot.id, sink=BytesIO())
+        dump(program, url, schemas=["absent"], snapshot=snapshot, sink=BytesIO())
     assert "hunter2" not in seen.read_text() + str(refused.value) and address["dbname"] in seen.read_text()
     assert (tmp_path / "seen.password").read_text() == "hunter2\n"
-    with pytest.raises(DatabaseUrlError, match="use a key without one"):
-        dump(program, f"{url}?sslpassword=hunter2", schemas=["s"], snapshot="", sink=BytesIO())
+    with (
+        pytest.raises(DatabaseUrlError, match="use a key without one"),
+        Warehouse(fresh_database).snapshot() as snapshot,
+    ):
+        dump(program, f"{url}?sslpassword=hunter2", schemas=["s"], snapshot=snapshot, sink=BytesIO())

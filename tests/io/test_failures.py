@@ -105,6 +105,7 @@ def test_a_connection_lost_at_any_statement_leaves_the_table_as_before_or_as_aft
     # Losing the answer to the COMMIT is the one failure behind which the load is there.
     assert outcomes == {True, False}
     assert [title for _, title, is_alive in after[0] if is_alive] == ["new"] * 7
+    warehouse.load(Load(table(f"lost_{load.__name__}"), frames=[]))
     assert observer.stages() == []
 
 
@@ -135,6 +136,19 @@ def test_a_dashboard_query_that_blocks_new_columns_is_named(
         warehouse.load(Load(table(schema), frames=[frame(range(2), "new")]))
     assert str(pid) in caught.value.blockers[0]
     assert isinstance(caught.value, RETRIABLE)
+
+
+def test_a_session_that_holds_another_table_of_ours_is_named_with_it(
+    warehouse: Warehouse, database_url: str, schema: str
+) -> None:
+    with psycopg.connect(database_url, application_name="by hand") as person:
+        person.execute("LOCK TABLE pipeboard.watermark")
+        with pytest.raises(
+            TableBlockedError, match=r"another session holds: pid \d+ \(by hand.*\) on pipeboard.watermark"
+        ):
+            warehouse.load(
+                Load(table(schema), frames=[frame(range(4), "x")], watermarks=lambda: {"w": datetime.now(UTC)})
+            )
 
 
 def test_a_session_that_changes_the_same_row_is_named_and_nothing_is_published(

@@ -231,6 +231,27 @@ def test_stages_of_dead_loads_are_swept_by_the_next_load(
     assert "stage_unknown" not in observer.stages()
 
 
+@pytest.mark.parametrize("resume_key", ["key", None])
+def test_whoever_reads_a_stage_holds_up_no_load(
+    warehouse: Warehouse, database_url: str, observer: Observer, schema: str, resume_key: str | None
+) -> None:
+    """As pg_dump of the whole database does, for as long as it runs."""
+    key, others = resume_key and schema, set(observer.stages())
+    with psycopg.connect(database_url) as reader:
+
+        def source() -> Iterator[Batch]:
+            yield Batch(pl.DataFrame({"id": [1]}))
+            (stage,) = {*observer.stages()} - others
+            reader.execute(f"LOCK TABLE pipeboard.{stage} IN ACCESS SHARE MODE")
+            yield Batch(pl.DataFrame({"id": [2]}))
+
+        assert warehouse.load(Load(table(schema), frames=source(), resume_key=key)).rows == 2
+        assert len({*observer.stages()} - others) == 1
+        assert warehouse.load(Load(table(schema), frames=pages([]), resume_key=key)).rows == 60
+    warehouse.load(Load(table(schema), frames=[]))
+    assert {*observer.stages()} <= others
+
+
 def test_rows_nobody_comes_back_for_are_swept_after_a_while(
     warehouse: Warehouse, observer: Observer, schema: str
 ) -> None:
