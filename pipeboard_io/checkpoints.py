@@ -184,7 +184,7 @@ def _exists(connection: Connection, state: State, name: str) -> bool:
 
 
 def _created(connection: Connection, state: State, table: Table, load_id: str, resume_key: str | None) -> Stage:
-    name = _stage_name(table, load_id)
+    name, is_kept = _stage_name(table, load_id), resume_key is not None
     columns = [
         sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(catalog_name(column.type)))
         for column in stage_columns(table)
@@ -192,7 +192,7 @@ def _created(connection: Connection, state: State, table: Table, load_id: str, r
     connection.execute(
         state.compose(
             "CREATE {persistence} TABLE {stage} ({columns}) WITH (autovacuum_enabled = off)",
-            persistence=sql.SQL("UNLOGGED" if resume_key is None else ""),
+            persistence=sql.SQL("" if is_kept else "UNLOGGED"),
             stage=state.name(name),
             columns=sql.SQL(", ").join(columns),
         )
@@ -201,13 +201,13 @@ def _created(connection: Connection, state: State, table: Table, load_id: str, r
     started_at = scalar(
         connection,
         state.compose(
-            """INSERT INTO {checkpoint} (stage, resume_key, table_name, load_id, shape, started_at, owner_pid, owner_started_at)
-               VALUES (%s, %s, %s, %s, %s, clock_timestamp(), %s, %s) RETURNING started_at"""
+            """INSERT INTO {checkpoint} (stage, resume_key, is_kept, table_name, load_id, shape, started_at, owner_pid, owner_started_at)
+               VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp(), %s, %s) RETURNING started_at"""
         ),
-        [name, resume_key, str(table), load_id, fingerprint(table), pid, owner_started],
+        [name, resume_key, is_kept, str(table), load_id, fingerprint(table), pid, owner_started],
     )
     _mark_live(connection, state, name)
-    return Stage(name=name, load_id=load_id, started_at=started_at, is_kept=resume_key is not None)
+    return Stage(name=name, load_id=load_id, started_at=started_at, is_kept=is_kept)
 
 
 def _mark_live(connection: Connection, state: State, name: str) -> None:
@@ -292,7 +292,7 @@ SELECT c.relname FROM pg_catalog.pg_class c LEFT JOIN {{checkpoint}} k ON k.stag
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s)
   AND c.relkind = 'r' AND c.relname LIKE 'stage\\_%%' AND pg_has_role(c.relowner, 'USAGE')
   AND (k.stage IS NULL OR NOT ({_IS_OWNED}) AND k.touched_at < now() - CASE
-        WHEN k.resume_key IS NOT NULL THEN make_interval(days => {RESUMABLE_DAYS})
+        WHEN k.is_kept THEN make_interval(days => {RESUMABLE_DAYS})
         WHEN k.owner_pid IS NULL THEN make_interval(days => {UNKNOWN_OWNER_DAYS})
         ELSE interval '0' END)
 """

@@ -1,13 +1,18 @@
 """An upgrade: forwards only, all or nothing, and beside loads of the release before, which lose nothing."""
 
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 import polars as pl
+import psycopg
 import pytest
 
 from pipeboard_io import Column, ColumnType, Load, Reconcile, StateVersionError, Table, Warehouse, WarehouseError, state
 from pipeboard_io.load import Batch
+from pipeboard_resources.embedded.processes import wait_until
 from tests.fixtures.next_release import NEXT, start_next_release, version
 
 TABLE = Table("crm", "t", (Column("id", ColumnType.BIGINT), Column("n", ColumnType.BIGINT)), entity="t")
@@ -76,6 +81,51 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
             Warehouse(fresh_database).migrate()
     assert version(fresh_database) == state.HEAD
     assert Warehouse(fresh_database).load(Load(TABLE, frames=[frame(2)])).rows == 20
+
+
+@pytest.fixture
+def unkept(fresh_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database as the last release left it that kept no stage through a crash."""
+    shutil.copytree(state.MIGRATIONS, tmp_path / "unkept")
+    for path in (tmp_path / "unkept/versions").glob("v*.py"):
+        if path.name >= "v0004":
+            path.unlink()
+    with monkeypatch.context() as old, closing(Warehouse(fresh_database)) as warehouse:
+        old.setattr(state, "HEAD", "0003")
+        old.setattr(state, "MIGRATIONS", tmp_path / "unkept")
+        warehouse.migrate()
+    return fresh_database
+
+
+_CLAIM = """INSERT INTO pipeboard.checkpoint (stage, resume_key, table_name, load_id, shape, started_at, owner_pid, owner_started_at)
+            VALUES ('stage_t', 'k', 't', 'l', 's', now(), 1, now())"""
+_REJECT = "INSERT INTO pipeboard.staged_reject VALUES ('stage_t', '1', NULL, 'odd', '{}')"
+
+
+def test_a_process_that_would_stage_what_a_crash_empties_can_no_longer(unkept: str) -> None:
+    with psycopg.connect(unkept, autocommit=True) as running:
+        running.execute(_CLAIM)
+        Warehouse(unkept).migrate()
+        assert running.execute("UPDATE pipeboard.checkpoint SET touched_at = now()").rowcount == 0
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            running.execute(_CLAIM)
+
+
+@pytest.mark.parametrize("order", [(_REJECT, _CLAIM), (_CLAIM, _REJECT)])
+def test_an_upgrade_and_a_load_of_the_release_before_end_both(unkept: str, order: tuple[str, str]) -> None:
+    with psycopg.connect(unkept, autocommit=True) as server:
+        server.execute(f"ALTER DATABASE {server.info.dbname} SET deadlock_timeout = '50ms'")
+    upgrade = Thread(target=Warehouse(unkept).migrate)
+    with psycopg.connect(unkept) as running, psycopg.connect(unkept, autocommit=True) as observer:
+        # Long enough never to be the one that finds the deadlock.
+        running.execute("SET deadlock_timeout = '60s'")
+        running.execute(order[0])
+        upgrade.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        assert wait_until(lambda: observer.execute(waits).fetchone() == (1,), seconds=10)
+        running.execute(order[1])
+    upgrade.join()
+    assert version(unkept) == state.HEAD
 
 
 def test_no_migration_goes_backwards() -> None:

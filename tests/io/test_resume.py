@@ -220,8 +220,8 @@ def test_stages_of_dead_loads_are_swept_by_the_next_load(
         """CREATE UNLOGGED TABLE pipeboard.stage_dead (); CREATE UNLOGGED TABLE pipeboard.stage_unknown ();
            CREATE UNLOGGED TABLE pipeboard.stage_lost ()"""
     )
-    insert = """INSERT INTO pipeboard.checkpoint (stage, table_name, load_id, shape, owner_pid, owner_started_at)
-                VALUES (%s, 't', 'x', 'x', %s, now())"""
+    insert = """INSERT INTO pipeboard.checkpoint (stage, is_kept, table_name, load_id, shape, owner_pid, owner_started_at)
+                VALUES (%s, false, 't', 'x', 'x', %s, now())"""
     observer.sql(insert, "stage_dead", pid)
     observer.sql(insert, "stage_unknown", None)
     warehouse.load(Load(table(schema), frames=[]))
