@@ -40,6 +40,8 @@ _SECONDS_TO_DROP = 0.2
 # What a backup leaves out: stages come and go beside it, and what tells of them is worth nothing without them.
 STAGES = "^stage_[a-z0-9_]*_[0-9a-f]{16}$"
 PROGRESS = ("checkpoint", "staged_reject", "live_stage")
+# What tells a stage from a table of somebody else that is called alike.
+STAGE_MARK = "Rows of a load that is not published yet (pipeboard_io)"
 
 
 @dataclass(slots=True)
@@ -197,6 +199,9 @@ def _created(connection: Connection, state: State, table: Table, load_id: str, r
             columns=sql.SQL(", ").join(columns),
         )
     )
+    connection.execute(
+        state.compose("COMMENT ON TABLE {stage} IS {mark}", stage=state.name(name), mark=sql.Literal(STAGE_MARK))
+    )
     pid, owner_started = _owner(connection)
     started_at = scalar(
         connection,
@@ -290,7 +295,8 @@ def drop(connection: Connection, state: State, timeouts: Timeouts, name: str) ->
 _DEAD = f"""
 SELECT c.relname FROM pg_catalog.pg_class c LEFT JOIN {{checkpoint}} k ON k.stage = c.relname
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s)
-  AND c.relkind = 'r' AND c.relname LIKE 'stage\\_%%' AND pg_has_role(c.relowner, 'USAGE')
+  AND c.relkind = 'r' AND c.relname ~ %(stages)s AND obj_description(c.oid, 'pg_class') = %(mark)s
+  AND pg_has_role(c.relowner, 'USAGE')
   AND (k.stage IS NULL OR NOT ({_IS_OWNED}) AND k.touched_at < now() - CASE
         WHEN k.is_kept THEN make_interval(days => {RESUMABLE_DAYS})
         WHEN k.owner_pid IS NULL THEN make_interval(days => {UNKNOWN_OWNER_DAYS})
@@ -304,7 +310,8 @@ def sweep(connection: Connection, state: State, timeouts: Timeouts) -> int:
         key = lock_key("sweep", state.schema)
         if not scalar(connection, "SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [key]):
             return 0
-        dead = [str(name) for (name,) in connection.execute(state.compose(_DEAD), {"schema": state.schema}).fetchall()]
+        asked = {"schema": state.schema, "stages": STAGES, "mark": STAGE_MARK}
+        dead = [str(name) for (name,) in connection.execute(state.compose(_DEAD), asked).fetchall()]
         removed = sum(drop(connection, state, timeouts, name) for name in dead)
     if removed:
         logger.info("staging tables of dead loads removed, count=%d", removed)

@@ -25,7 +25,7 @@ from pipeboard_io import (
     Table,
     Warehouse,
 )
-from pipeboard_io.checkpoints import RESUMABLE_DAYS
+from pipeboard_io.checkpoints import RESUMABLE_DAYS, STAGE_MARK
 from pipeboard_io.errors import RETRIABLE
 from pipeboard_resources.embedded.postgres import postgres_server
 from pipeboard_resources.embedded.processes import wait_until
@@ -216,19 +216,26 @@ def test_stages_of_dead_loads_are_swept_by_the_next_load(
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as dead:
         pid = dead.info.backend_pid
-    observer.sql(
-        """CREATE UNLOGGED TABLE pipeboard.stage_dead (); CREATE UNLOGGED TABLE pipeboard.stage_unknown ();
-           CREATE UNLOGGED TABLE pipeboard.stage_lost ()"""
-    )
+    lost, unknown, ended = (f"stage_{name}_0123456789abcdef" for name in ("lost", "unknown", "dead"))
+    for name in (lost, unknown, ended):
+        observer.sql(f"CREATE UNLOGGED TABLE pipeboard.{name} (); COMMENT ON TABLE pipeboard.{name} IS '{STAGE_MARK}'")
     insert = """INSERT INTO pipeboard.checkpoint (stage, is_kept, table_name, load_id, shape, owner_pid, owner_started_at)
                 VALUES (%s, false, 't', 'x', 'x', %s, now())"""
-    observer.sql(insert, "stage_dead", pid)
-    observer.sql(insert, "stage_unknown", None)
+    observer.sql(insert, ended, pid)
+    observer.sql(insert, unknown, None)
     warehouse.load(Load(table(schema), frames=[]))
-    assert {"stage_dead", "stage_lost", "stage_unknown"}.intersection(observer.stages()) == {"stage_unknown"}
+    assert {lost, unknown, ended}.intersection(observer.stages()) == {unknown}
     observer.sql("UPDATE pipeboard.checkpoint SET touched_at = now() - interval '2 days'")
     warehouse.load(Load(table(schema), frames=[]))
-    assert "stage_unknown" not in observer.stages()
+    assert unknown not in observer.stages()
+
+
+@pytest.mark.parametrize("name", ["stage_history", "stage_x_0123456789abcdef"])
+def test_a_table_of_the_user_that_is_called_like_a_stage_stays(fresh_database: str, name: str) -> None:
+    with psycopg.connect(fresh_database, autocommit=True) as user:
+        user.execute(f"CREATE TABLE public.{name} AS SELECT 1 AS id")
+        Warehouse(fresh_database, state_schema="public").load(Load(table("s"), frames=[]))
+        assert user.execute(f"SELECT id FROM public.{name}").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("resume_key", ["key", None])
