@@ -18,11 +18,13 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
     """Everything that Dagster shows. Tests and commands pass their own settings and observer; nothing is patched."""
     watched = observer or Observer(live=LivePush(settings.pushgateway_address, account=settings.account))
     partitions = months(settings.history_start)
+    views = build_view_assets(settings)
+    refresh = build_refresh_sensor(settings, partitions, sorted(views.keys))
     return dg.Definitions(
-        assets=[*build_assets(settings, partitions, watched), build_view_assets(settings)],
+        assets=[*build_assets(settings, partitions, watched), views],
         jobs=[build_sync_all(settings.prefix)],
         schedules=[build_weekly_reconciliation(settings, partitions)],
-        sensors=[build_refresh_sensor(settings, partitions), build_downstream_sensor(), build_alert_sensor(settings)],
+        sensors=[refresh, build_downstream_sensor(), build_alert_sensor(settings)],
         resources=build_resources(settings, watched),
         executor=dg.in_process_executor,  # a spawned step costs 1.5-2 s; concurrency lives inside the steps
     )

@@ -13,7 +13,7 @@ from pipeboard_assets.catalog import by_name
 from pipeboard_assets.graph.automation import SYNC_ALL
 from pipeboard_assets.graph.entity_assets import asset_key
 from pipeboard_assets.graph.failures import STOPPED
-from pipeboard_assets.graph.launching import run_config, run_tags
+from pipeboard_assets.graph.launching import run_config, run_tags, selection
 from pipeboard_assets.graph.outcome import AssetOutcome, Status
 from pipeboard_assets.graph.request import ASSETS, SyncRequest
 from pipeboard_assets.graph.run_process import end_dead_runs, signature
@@ -34,7 +34,7 @@ def run_sync(
         # The outcome is told by the caller; Dagster's own log lines would bury it. The run's page in the UI has them.
         run_config={**run_config(request), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags={**run_tags(request, job.partitions_def), **signature()},
-        asset_selection=[*(asset_key(name, request.prefix) for name in request.assets), *view_keys(defs)],
+        asset_selection=selection(request, view_keys(defs)),
         raise_on_error=False,
     )
     seconds = time.monotonic() - started

@@ -26,11 +26,11 @@ from pipeboard_assets.metrics.tally import Tally
 from pipeboard_assets.records.custom_fields import CustomFields
 from pipeboard_assets.records.frames import Framer, base_attributes
 from pipeboard_assets.records.masking import Masks, masked
-from pipeboard_assets.sync.covered import read_whole
+from pipeboard_assets.sync.covered import months_read, read_whole
 from pipeboard_assets.sync.entity_sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
 from pipeboard_assets.sync.forecast import Forecaster, exceeds_the_day
 from pipeboard_assets.sync.months import month_start, window_of
-from pipeboard_io import Load
+from pipeboard_io import Load, Warehouse
 from pipeboard_io.errors import WarehouseError
 from pipeboard_resources.pipedrive.errors import PipedriveError, TokenBudgetSpent
 from pipeboard_resources.settings import Settings
@@ -93,9 +93,13 @@ def build_entity_asset(
     def entity_asset(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[Any]:
         tally = observer.begin(entity.name, context.resources.pipedrive)
         warehouse = context.resources.warehouse
+        failing = partial(as_dagster_failure, pause_seconds=settings.step_retry_seconds)
+        with failing():
+            asked = window_of_run(context, partitions, config.mode) if entity.is_incremental else FULL
+            window = whole_if_new(entity, asked, warehouse)
         sync = EntitySync(
             entity=entity,
-            window=window_of_run(context, partitions, config.mode) if entity.is_incremental else FULL,
+            window=window,
             client=tally.client,
             warehouse=warehouse,
             policy=policy_of(settings, config, is_retry=context.retry_number > 0),
@@ -106,7 +110,6 @@ def build_entity_asset(
         forecaster = Forecaster(
             warehouse=warehouse, now=datetime.now(UTC), overlap=settings.overlap, page_size=settings.page_size
         )
-        failing = partial(as_dagster_failure, pause_seconds=settings.step_retry_seconds)
         with failing(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
             expected = forecaster.of(entity, sync.window)
             sync.policy = replace(sync.policy, may_take_days=exceeds_the_day(expected, tally.client))
@@ -183,6 +186,13 @@ def window_of_run(context: dg.AssetExecutionContext, partitions: dg.MonthlyParti
         history_start=known[0][:7],
         now=month_start(known[-1][:7]),
     )
+
+
+def whole_if_new(entity: Entity, asked: Window, warehouse: Warehouse) -> Window:
+    """What changed makes no table of an entity that was never read: it is read whole, whoever asked for the changes."""
+    if asked.mode is not Mode.INCREMENTAL or entity.name in {*read_whole(warehouse), *months_read(warehouse)}:
+        return asked
+    return FULL
 
 
 class MartConfig(dg.Config):

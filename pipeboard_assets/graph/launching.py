@@ -1,22 +1,22 @@
-"""A sync request as one Dagster run of `sync_all`: its configuration, its partitions, its tags.
+"""A sync request as one Dagster run of `sync_all`: what it selects, its configuration, its partitions, its tags.
 
 The command and the sensors launch with the same words, so that both read the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
-from pipeboard_assets.bi.main_bi import MAIN_BI
+from pipeboard_assets.bi.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.graph.automation import SYNC_TAG, month_key, range_tags
 from pipeboard_assets.graph.entity_assets import asset_key
 from pipeboard_assets.graph.request import MONTHLY, SyncRequest
 from pipeboard_assets.graph.view_assets import STEP
-from pipeboard_assets.sync.covered import read_whole
+from pipeboard_assets.sync.covered import months_read, read_whole
 from pipeboard_assets.sync.entity_sync import Mode
 from pipeboard_assets.sync.forecast import Forecaster
 from pipeboard_assets.sync.history import is_too_large, progress
@@ -34,22 +34,42 @@ def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str
     return frozenset(wanted) - read_whole(warehouse)
 
 
-def runs_of(settings: Settings, warehouse: Warehouse, request: SyncRequest) -> tuple[SyncRequest, ...]:
+def runs_of(
+    settings: Settings, warehouse: Warehouse, request: SyncRequest, *, now: datetime | None = None
+) -> tuple[SyncRequest, ...]:
     """The runs that bring a request about, in order: one, or one a month while a first load is more than a day's tokens.
 
     Raises PipedriveError where it has to ask how large the account is.
     """
     new = without_history(warehouse, request)
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     begun = progress(warehouse, new, settings.history_start, now)
     if not new or (begun is None and not _is_too_large(settings, warehouse, new, now)):
         return (replace(request, without_history=new),)
-    months = begun.left if begun is not None else tuple(reversed(months_between(settings.history_start, month_of(now))))
-    in_months = tuple(name for name in request.assets if name in new or name not in MONTHLY)
-    beside = request.assets if begun is not None else tuple(name for name in MONTHLY if name not in new)
-    recent = replace(request, assets=tuple(name for name in request.assets if name in beside))
-    history = [replace(request, assets=in_months, first=month, last=month, is_history=True) for month in months]
-    return (*([recent] if recent.assets else []), *history)
+    left = begun.left if begun is not None else tuple(reversed(months_between(settings.history_start, month_of(now))))
+    read = {name: dict(months) for name, months in months_read(warehouse).items() if name in new}
+    recent = replace(request, assets=_not_waiting(request, new - read.keys()))
+    history = [
+        replace(
+            request,
+            assets=tuple(
+                name
+                for name in request.assets
+                if name not in MONTHLY or (name in new and month not in read.get(name, ()))
+            ),
+            first=month,
+            last=month,
+            is_history=True,
+        )
+        for month in left
+    ]
+    return (*([recent] if set(recent.assets) & set(MONTHLY) else []), *history)
+
+
+def _not_waiting(request: SyncRequest, waiting: frozenset[str]) -> tuple[str, ...]:
+    """All but the entities of which no month is there yet, and the mart while it lacks one of them."""
+    absent = {*waiting, MAIN_BI.name} if waiting & set(UPSTREAM) else waiting
+    return tuple(name for name in request.assets if name not in absent)
 
 
 def _is_too_large(settings: Settings, warehouse: Warehouse, new: frozenset[str], now: datetime) -> bool:
@@ -67,6 +87,11 @@ def mode_of(name: str, request: SyncRequest) -> Mode:
     if request.is_history:
         return Mode.HISTORY
     return Mode.BACKFILL if request.first else Mode.INCREMENTAL
+
+
+def selection(request: SyncRequest, views: Sequence[dg.AssetKey]) -> list[dg.AssetKey]:
+    """Assets of the run, with their checks: the tables asked for and every view. The job's other assets do not run."""
+    return [*(asset_key(name, request.prefix) for name in request.assets), *views]
 
 
 def run_config(request: SyncRequest) -> dict[str, Any]:

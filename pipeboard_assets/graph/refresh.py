@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from pipeboard_assets.graph.automation import SYNC_ALL
-from pipeboard_assets.graph.launching import run_config, run_tags, runs_of, without_history
+from pipeboard_assets.graph.launching import run_config, run_tags, runs_of, selection, without_history
 from pipeboard_assets.graph.request import ASSETS, SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.graph.run_process import end_dead_runs
@@ -96,9 +96,14 @@ def _told_late(due: Sequence[str], successes: Mapping[str, datetime], *, now: da
 
 
 def build_refresh_sensor(
-    settings: Settings, partitions: dg.PartitionsDefinition[str], *, now: Now = lambda: datetime.now(UTC)
+    settings: Settings,
+    partitions: dg.PartitionsDefinition[str],
+    views: Sequence[dg.AssetKey],
+    *,
+    now: Now = lambda: datetime.now(UTC),
 ) -> dg.SensorDefinition:
-    """Starts `sync_all` as `decide` says; the reason stands in the tick, and in the run it starts."""
+    """Starts `sync_all` as `decide` says; the reason stands in the tick, and in the run it starts. `views`: what every run
+    brings up to date beside its tables."""
 
     @dg.sensor(
         name="refresh",
@@ -128,17 +133,26 @@ def build_refresh_sensor(
             if not decision.starts:
                 return dg.SkipReason(decision.why)
             try:
-                runs = runs_of(settings, warehouse, SyncRequest(prefix=settings.prefix))
+                runs = runs_of(settings, warehouse, SyncRequest(prefix=settings.prefix), now=now())
             except PipedriveError as error:  # a first sync asks how large the account is
                 return dg.SkipReason(f"{decision.why} But no sync starts, because {error}")
-        is_late = bool(late(successes, ASSETS, after=settings.warns_after, now=now()))
-        request = next((run for run in runs if is_late or run.is_history), runs[0])
+        request = _first_to_start(runs, successes, late_after=settings.warns_after, now=now())
         context.log.info("a sync starts: %s", decision.why)
         return dg.RunRequest(
-            run_config=run_config(request), tags={**run_tags(request, partitions), WHY_TAG: decision.why}
+            run_config=run_config(request),
+            tags={**run_tags(request, partitions), WHY_TAG: decision.why},
+            asset_selection=selection(request, views),
         )
 
     return refresh
+
+
+def _first_to_start(
+    runs: Sequence[SyncRequest], successes: Mapping[str, datetime], *, late_after: timedelta, now: datetime
+) -> SyncRequest:
+    """What changed, where that is due, else a month of the history."""
+    due = set(late(successes, ASSETS, after=late_after, now=now))
+    return next((run for run in runs if run.is_history or due & set(run.assets)), runs[0])
 
 
 def _runs(instance: dg.DagsterInstance, job: str) -> Situation:

@@ -1,21 +1,28 @@
 """The refresh sensor: when it starts a sync, when it does not, and what it says; the week's reconciliation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from pipeboard_assets.definitions import build_defs
 from pipeboard_assets.graph.refresh import Situation, build_refresh_sensor, decide, pause
-from pipeboard_assets.graph.request import ASSETS
+from pipeboard_assets.graph.request import ASSETS, MONTHLY
 from pipeboard_assets.graph.run_process import COMMAND, HOST, PID, signature
+from pipeboard_assets.graph.view_assets import view_keys
+from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import Settings
 from tests.graph.conftest import Account
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 FOUR_HOURS = timedelta(hours=4)
+_MONTHS_READ_TWICE = """
+SELECT entity, facts ->> 'month' AS month, count(*) AS times FROM pipeboard.load
+WHERE mode = 'history' AND status = 'success' GROUP BY 1, 2 HAVING count(*) > 1
+"""
 
 
 def synced(**hours_ago: float) -> dict[str, datetime]:
@@ -59,14 +66,14 @@ def test_syncs_that_fail_are_tried_again_ever_later(failures: int, minutes: int)
 class Sensor:
     """The sensor on a real instance, its clock moved by the test (a run ends at the true time); `launch` carries out what it asked for."""
 
-    def __init__(self, account: Account, instance: dg.DagsterInstance) -> None:
+    def __init__(self, account: Account, instance: dg.DagsterInstance, *, history_start: str | None = None) -> None:
         self.account, self.instance, self.now = account, instance, datetime.now(UTC)
-        settings = account.settings.model_copy(update={"history_start": f"{self.now:%Y-%m}"})
+        settings = account.settings.model_copy(update={"history_start": history_start or f"{self.now:%Y-%m}"})
         self.defs = build_defs(settings)
         self.job = self.defs.resolve_job_def("sync_all")
         partitions = self.job.partitions_def
         assert partitions is not None
-        self.sensor = build_refresh_sensor(settings, partitions, now=lambda: self.now)
+        self.sensor = build_refresh_sensor(settings, partitions, view_keys(self.defs), now=lambda: self.now)
 
     def tick(self) -> dg.RunRequest | str:
         with dg.build_sensor_context(instance=self.instance, definitions=self.defs) as context:
@@ -77,7 +84,11 @@ class Sensor:
         request = self.tick()
         assert isinstance(request, dg.RunRequest), request
         return self.job.execute_in_process(
-            instance=self.instance, run_config={**request.run_config, **QUIET}, tags=request.tags, raise_on_error=False
+            instance=self.instance,
+            run_config={**request.run_config, **QUIET},
+            tags=request.tags,
+            asset_selection=request.asset_selection,
+            raise_on_error=False,
         ).success
 
 
@@ -144,12 +155,70 @@ def test_a_run_whose_process_was_killed_does_not_keep_the_next_one_from_starting
     assert found == set(dead) and elsewhere not in found
 
 
+@pytest.fixture
+def poor_sensor(
+    standin_factory: Callable[..., Server], fresh_database: str, redis_url: str, tmp_path: Path
+) -> Iterator[Sensor]:
+    """Of an account whose history costs more tokens than a day has, and of which the organizations alone are there."""
+    now = datetime.now(UTC)
+    server = standin_factory(deals=100, now=now)
+    server.company.set_plan("Lite", seats=1)
+    account = Account(server, fresh_database, tmp_path, redis_url, page_size=20, token_reserve_percent=98.8)
+    account.sync(assets=("organizations",))
+    server.limits.reset()
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Sensor(account, instance, history_start=f"{now.replace(day=1) - timedelta(days=1):%Y-%m}")
+
+
+def test_a_run_of_the_sensor_makes_no_table_of_what_it_was_not_to_read(poor_sensor: Sensor) -> None:
+    account = poor_sensor.account
+    assert tables(poor_sensor.tick()) == {"users", "pipelines", "stages", "activity_types", "organizations"}
+    assert poor_sensor.launch()
+    assert modes(account) == [("organizations", "full"), ("organizations", "incremental")]
+    assert "organizations" not in tables(poor_sensor.tick())
+    for _ in range(8):
+        if isinstance(poor_sensor.tick(), str):
+            break
+        poor_sensor.launch()
+        account.server.limits.reset()
+        poor_sensor.now = datetime.now(UTC) + timedelta(hours=1)
+    assert account.rows("pipedrive.deals").keys() == {deal["id"] for deal in account.company.truth("deals")}
+    assert account.rows("pipedrive.activities").keys() == set(account.company.ids("activities"))
+    assert account.warehouse.query(_MONTHS_READ_TWICE) == []
+
+
+def tables(request: dg.RunRequest | str) -> set[str]:
+    assert isinstance(request, dg.RunRequest), request
+    return {key.path[-1] for key in request.asset_selection or () if key.path[0] == "pipedrive"} & set(ASSETS)
+
+
+def modes(account: Account) -> list[tuple[str, str]]:
+    """How the lists were read that can be read in part."""
+    found = account.warehouse.query(
+        "SELECT DISTINCT entity, mode FROM pipeboard.load WHERE entity = ANY(%s) ORDER BY 1, 2", [list(MONTHLY)]
+    )
+    return [(row["entity"], row["mode"]) for row in found]
+
+
+def test_the_current_month_alone_of_what_was_never_read_is_read_whole(sensor: Sensor) -> None:
+    account, partition = sensor.account, sensor.job.partitions_def
+    assert partition is not None
+    result = sensor.job.execute_in_process(
+        instance=sensor.instance,
+        run_config=QUIET,
+        partition_key=partition.get_partition_keys()[-1],
+        asset_selection=[dg.AssetKey(["pipedrive", "organizations"])],
+    )
+    assert result.success and modes(account) == [("organizations", "full")]
+    assert account.rows("pipedrive.organizations").keys() == set(account.company.ids("organizations"))
+
+
 def test_without_a_key_the_sensor_says_where_it_is_found() -> None:
     settings = Settings(_env_file=None)
     partitions = build_defs(settings).resolve_job_def("sync_all").partitions_def
     assert partitions is not None
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
-        said = build_refresh_sensor(settings, partitions).evaluate_tick(context).skip_message
+        said = build_refresh_sensor(settings, partitions, ()).evaluate_tick(context).skip_message
     assert said is not None and "Personal preferences > API" in said
 
 
