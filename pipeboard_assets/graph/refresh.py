@@ -16,6 +16,7 @@ from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.graph.run_process import end_dead_runs
 from pipeboard_assets.sync.freshness import last_successes, late, spoken
 from pipeboard_assets.sync.history import progress
+from pipeboard_assets.sync.months import month_of, month_start
 from pipeboard_resources.pipedrive.errors import PipedriveError
 from pipeboard_resources.settings import PIPEDRIVE_KEY_MISSING, Settings
 
@@ -136,7 +137,7 @@ def build_refresh_sensor(
                 runs = runs_of(settings, warehouse, SyncRequest(prefix=settings.prefix), now=now())
             except PipedriveError as error:  # a first sync asks how large the account is
                 return dg.SkipReason(f"{decision.why} But no sync starts, because {error}")
-        request = _first_to_start(runs, successes, late_after=settings.warns_after, now=now())
+        request = first_to_start(runs, successes, late_after=settings.warns_after, now=now())
         context.log.info("a sync starts: %s", decision.why)
         return dg.RunRequest(
             run_config=run_config(request),
@@ -147,11 +148,15 @@ def build_refresh_sensor(
     return refresh
 
 
-def _first_to_start(
+def first_to_start(
     runs: Sequence[SyncRequest], successes: Mapping[str, datetime], *, late_after: timedelta, now: datetime
 ) -> SyncRequest:
-    """What changed, where that is due, else a month of the history."""
-    due = set(late(successes, ASSETS, after=late_after, now=now))
+    """What changed, where that is due, else a month of the history.
+
+    A new month makes it due, too: it is read by its own bounds, and what changed at the end of the last one would be left out.
+    """
+    this_month = now - month_start(month_of(now))
+    due = set(late(successes, ASSETS, after=min(late_after, this_month), now=now))
     return next((run for run in runs if run.is_history or due & set(run.assets)), runs[0])
 
 

@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.graph.refresh import Situation, build_refresh_sensor, decide, pause
-from pipeboard_assets.graph.request import ASSETS, MONTHLY
+from pipeboard_assets.graph.refresh import Situation, build_refresh_sensor, decide, first_to_start, pause
+from pipeboard_assets.graph.request import ASSETS, MONTHLY, SyncRequest
 from pipeboard_assets.graph.run_process import COMMAND, HOST, PID, signature
 from pipeboard_assets.graph.view_assets import view_keys
 from pipeboard_resources.pipedrive.standin import Server
@@ -185,6 +185,17 @@ def test_a_run_of_the_sensor_makes_no_table_of_what_it_was_not_to_read(poor_sens
     assert account.rows("pipedrive.deals").keys() == {deal["id"] for deal in account.company.truth("deals")}
     assert account.rows("pipedrive.activities").keys() == set(account.company.ids("activities"))
     assert account.warehouse.query(_MONTHS_READ_TWICE) == []
+
+
+@pytest.mark.parametrize(("minutes_of_the_month", "is_history"), [(40, False), (80, True)])
+def test_in_a_new_month_what_changed_is_read_before_the_history_goes_on(
+    minutes_of_the_month: int, is_history: bool
+) -> None:
+    """All was synced an hour ago and nothing is late: in the first case that was last month."""
+    now = datetime(2026, 12, 1, tzinfo=UTC) + timedelta(minutes=minutes_of_the_month)
+    successes = dict.fromkeys(ASSETS, now - timedelta(hours=1))
+    runs = (SyncRequest(), SyncRequest(first="2026-12", last="2026-12", is_history=True))
+    assert first_to_start(runs, successes, late_after=FOUR_HOURS, now=now).is_history is is_history
 
 
 def tables(request: dg.RunRequest | str) -> set[str]:
