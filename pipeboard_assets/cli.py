@@ -52,10 +52,12 @@ def _plain_errors() -> Iterator[None]:
     Inside `_told_as_json` too, so that a machine reads the same sentence.
     """
     from pipeboard_io.errors import WarehouseError
-    from pipeboard_resources.pipedrive.errors import PipedriveError
+    from pipeboard_resources.pipedrive.errors import PipedriveError, TokenBudgetSpent
 
     try:
         yield
+    except TokenBudgetSpent as spent:  # before a run was there to be stopped
+        raise Refusal(str(spent), STOPPED) from spent
     except SettingError as error:
         raise Refusal(str(error), MISUSED) from error
     except (EmbeddedServerError, PipedriveError) as error:
@@ -67,14 +69,14 @@ def _plain_errors() -> Iterator[None]:
 
 
 @contextmanager
-def _told_as_json(as_json: bool, failed: Callable[[str], object]) -> Iterator[None]:
-    """With --json, a refusal prints `failed(its sentence)` on stdout besides: that too is one object and nothing else."""
+def _told_as_json(as_json: bool, failed: Callable[[click.ClickException], object]) -> Iterator[None]:
+    """With --json, a refusal prints `failed(refusal)` on stdout besides: that too is one object and nothing else."""
     try:
         with _plain_errors():
             yield
     except click.ClickException as refusal:
         if as_json:
-            click.echo(json.dumps(failed(refusal.message), ensure_ascii=False))
+            click.echo(json.dumps(failed(refusal), ensure_ascii=False))
         raise
 
 
@@ -165,7 +167,9 @@ def sync(
     from pipeboard_assets.graph.request import ASSETS, asked_for
 
     assets = ASSETS
-    with _told_as_json(as_json, lambda sentence: never_ran(assets, sentence)):
+    with _told_as_json(
+        as_json, lambda refusal: never_ran(assets, refusal.message, is_stopped=refusal.exit_code == STOPPED)
+    ):
         settings = _read_settings()
         request = asked_for(
             selected,
@@ -189,7 +193,9 @@ def plan(selected: tuple[str, ...], full: bool, first: str | None, last: str | N
     """Tell what a sync would change in the schema and ask of the API. Changes no table."""
     from pipeboard_assets.graph.request import asked_for
 
-    with _told_as_json(as_json, lambda sentence: {"ddl": [], "requests": None, "tokens": None, "error": sentence}):
+    with _told_as_json(
+        as_json, lambda refusal: {"ddl": [], "requests": None, "tokens": None, "error": refusal.message}
+    ):
         settings = _read_settings()
         request = asked_for(
             selected, full=full, months=(first, last), history_start=settings.history_start, prefix=settings.prefix
@@ -204,7 +210,7 @@ def plan(selected: tuple[str, ...], full: bool, first: str | None, last: str | N
 @_command
 def status(as_json: bool) -> int:
     """Rows, watermarks, freshness and rejected records of every table."""
-    with _told_as_json(as_json, lambda sentence: {"assets": [], "tokens_left": None, "error": sentence}):
+    with _told_as_json(as_json, lambda refusal: {"assets": [], "tokens_left": None, "error": refusal.message}):
         settings = _read_settings()
         from pipeboard_assets.commands import reports
 

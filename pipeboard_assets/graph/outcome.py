@@ -67,8 +67,9 @@ def overall(outcomes: Sequence[AssetOutcome]) -> Status:
     return Status.SUCCESS if statuses <= {Status.SUCCESS} else Status.FAILED
 
 
-def never_ran(assets: Sequence[str], sentence: str) -> dict[str, Any]:
+def never_ran(assets: Sequence[str], sentence: str, *, is_stopped: bool) -> dict[str, Any]:
     """The contract of `--json` for a sync that could not even start."""
-    failed = tuple(AssetOutcome(asset=name, status=Status.FAILED, error=sentence) for name in assets)
-    outcome = SyncOutcome(run_id="", status=Status.FAILED, seconds=0.0, requests=0, tokens=0, assets=failed)
+    status = Status.STOPPED if is_stopped else Status.FAILED
+    left_out = tuple(AssetOutcome(asset=name, status=status, error=sentence) for name in assets)
+    outcome = SyncOutcome(run_id="", status=status, seconds=0.0, requests=0, tokens=0, assets=left_out)
     return {**outcome.as_json(), "run_id": None}

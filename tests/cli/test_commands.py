@@ -234,6 +234,29 @@ def test_a_spent_token_budget_stops_with_75(account, standin: Server) -> None:
     assert json.loads(answer.stdout)["status"] == "stopped"
 
 
+@pytest.mark.parametrize("command", ["sync", "plan"])
+def test_a_budget_spent_before_a_run_begins_is_a_sentence_and_75_too(
+    command: str, standin: Server, fresh_database: str, redis_url: str, tmp_path: Path
+) -> None:
+    """A first sync asks how large the account is."""
+    environment = {
+        "PIPEDRIVE_BASE_URL": standin.url,
+        "PIPEDRIVE_API_KEY": standin.api_key,
+        "DATABASE_URL": fresh_database,
+        "REDIS_URL": redis_url,
+    }
+    standin.faults.add("daily_429", "/v1/users/me", times=None)
+    try:
+        answer = pipeboard(command, "--json", folder=tmp_path, **environment)
+    finally:
+        standin.faults.clear()
+    assert answer.returncode == 75, answer.stderr
+    assert "run it again" in answer.stderr and "Traceback" not in answer.stderr
+    told = json.loads(answer.stdout)
+    if command == "sync":
+        assert told["status"] == "stopped" and {asset["status"] for asset in told["assets"]} == {"stopped"}
+
+
 @contextmanager
 def interruptible(*arguments: str, folder: Path, **environment: str) -> Iterator["subprocess.Popen[str]"]:
     """The command as a terminal starts it: Ctrl-C reaches it, even where what runs the tests ignores it."""
