@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import stamina
@@ -21,12 +21,16 @@ from pipeboard_resources.pipedrive.key import KEY_PLACE, is_sendable
 __all__ = ["Answer", "Transport"]
 
 KEY_HEADER = "x-api-token"
+KEY_REPLACED = b"[API key]"
 CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer, read to its end. Header names are in lower case; `body` is decompressed, and people's data."""
+    """One HTTP answer, read to its end. Header names are in lower case; `body` is decompressed, and people's data.
+
+    Where a server or a proxy echoes the key, it is replaced: errors quote both.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -54,6 +58,7 @@ class Transport:
     def __init__(self, base_url: str, key: SecretStr, *, timeout_seconds: float, clock: Clock) -> None:
         _require_sendable(key)
         _quiet_libraries()
+        self._key = key
         self.base_url = base_url.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._clock = clock
@@ -75,8 +80,10 @@ class Transport:
         """
         try:
             with self._http.stream("GET", self.base_url + request.path, params=dict(request.params)) as response:
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, headers, self._read(response, cancel))
+                headers = {
+                    name.lower(): self._without_key(value.encode()).decode() for name, value in response.headers.items()
+                }
+                return Answer(response.status_code, headers, self._without_key(self._read(response, cancel)))
         except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError, _TooSlowError) as seen:
             error = self._error_for(seen, request)
         # Not inside the handler: the frames of `seen` hold the key, and some programs log a context with its locals.
@@ -97,6 +104,12 @@ class Transport:
         if isinstance(seen, httpx.UnsupportedProtocol | httpx.InvalidURL):
             return BadRequestError(endpoint, str(seen), page=page, advice="Check PIPEDRIVE_BASE_URL.")
         return NoAnswerError(endpoint, f"{type(seen).__name__}: {str(seen).rstrip('.')}", page=page)
+
+    def _without_key(self, answered: bytes) -> bytes:
+        plain = self._key.get_secret_value()
+        for spelling in (plain, quote(plain), quote(plain, safe="")):
+            answered = answered.replace(spelling.encode(), KEY_REPLACED)
+        return answered
 
     def _read(self, response: httpx.Response, cancel: threading.Event | None) -> bytes:
         """httpx's timeout starts anew with every byte; a body that drips would never end without a deadline."""
@@ -120,14 +133,21 @@ def _require_sendable(key: SecretStr) -> None:
 
 
 def _quiet_libraries() -> None:
-    """hpack writes every header with its value at DEBUG, the key included; stamina repeats what the client logs."""
+    """hpack writes every header with its value at DEBUG, the key included, and httpcore those of the answer, where it may be
+    echoed; stamina repeats what the client logs."""
     for name in ("hpack.hpack", "hpack.table"):
         logging.getLogger(name).addFilter(_is_no_detail)  # a level could be set back by the next configuration
+    for name in ("httpcore.http11", "httpcore.http2"):
+        logging.getLogger(name).addFilter(_shows_no_headers)
     stamina.instrumentation.set_on_retry_hooks([])
 
 
 def _is_no_detail(record: logging.LogRecord) -> bool:
     return record.levelno > logging.DEBUG
+
+
+def _shows_no_headers(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("receive_response_headers.complete")
 
 
 def _is_loopback(url: str) -> bool:

@@ -8,11 +8,13 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import traceback
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, quote_plus, urlsplit
 
 import hpack
@@ -143,6 +145,40 @@ def test_an_address_that_cannot_be_reached_shows_nothing_either(url, client_for,
         told = failure(lambda: list(client.pages(DEALS)))
     assert told
     assert_silent((told + caplog.text).encode(), "an error")
+
+
+class _Echo(BaseHTTPRequestHandler):
+    """Says the key back: in the error of a 401, of a 200 that is none, and in the address of a redirect."""
+
+    def do_GET(self):
+        key = self.headers["x-api-token"]
+        status = int(self.path.partition("?")[0].rpartition("/")[2])
+        body = json.dumps({"success": False, "error": f"token {key} or {quote(key, safe='')} is not valid"}).encode()
+        self.send_response(status)
+        self.send_header("location", f"https://login.invalid/{quote(key)}/{key}")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """The console is for the tests."""
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 403, 429, 500])
+def test_a_key_that_a_server_or_a_proxy_says_back_is_not_told_on(status, client_for, caplog):
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+        class Server:
+            api_key = KEY
+            url = f"http://127.0.0.1:{server.server_port}"
+
+        with everything_logged():
+            told = failure(lambda: client_for(Server, key=KEY).get(f"/{status}"))
+        server.shutdown()
+    assert "[API key]" in told
+    assert_silent(told.encode(), "an error")
+    assert_silent("\n".join([caplog.text, *map(repr, caplog.records)]).encode(), "the log")
 
 
 @pytest.mark.parametrize("key", ["", "two words", f"{KEY}\n", f"{KEY}ü", f'"{KEY}"'])
