@@ -26,5 +26,5 @@ def schema() -> str:
 @pytest.fixture
 def observer(database_url: str) -> Iterator[Observer]:
     """Somebody else's connection: sees what readers see."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as connection:
         yield Observer(connection)

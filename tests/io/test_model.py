@@ -189,7 +189,7 @@ def stored(connection: psycopg.Connection, made: Table, columns: list[str]) -> l
 
 @pytest.fixture(scope="module")
 def connection(database_url: str):  # type: ignore[no-untyped-def]
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(database_url, autocommit=True, prepare_threshold=None) as connection:
         yield connection
 
 
