@@ -361,16 +361,24 @@ class _Relabel:
     labels: Mapping[str, str]
 
 
+# A load reads the options before it claims its stage. Renames of that time, too, it may not have seen.
+_READ_BEFORE = "interval '1 hour'"
+_RENAMED = f"""
+SELECT field_key, option_id, label FROM {{custom_field_option}} o
+WHERE entity = %s AND last_seen_at IS NULL AND (relabel OR first_seen_at >= %s - {_READ_BEFORE} AND EXISTS (
+    SELECT FROM {{custom_field_option}} e WHERE e.entity = o.entity AND e.field_key = o.field_key
+    AND e.option_id = o.option_id AND e.last_seen_at IS NOT NULL))
+FOR UPDATE OF o
+"""
+
+
 def relabel(connection: Connection, target: Target) -> int:
-    """Renews the stored labels of renamed options, one statement for the whole table; returns the rows it changed."""
+    """Renews the stored labels of renamed options, one statement for the whole table; returns the rows it changed.
+
+    Those renamed since this load read them as well, although another load renewed them: it may have staged the old label.
+    """
     entity = target.table.entity
-    pending = connection.execute(
-        target.compose(
-            """SELECT field_key, option_id, label FROM {custom_field_option}
-               WHERE entity = %s AND relabel AND last_seen_at IS NULL FOR UPDATE"""
-        ),
-        [entity],
-    ).fetchall()
+    pending = connection.execute(target.compose(_RENAMED), [entity, target.stage.started_at]).fetchall()
     if not pending:
         return 0
     labels: dict[str, dict[str, str]] = {}
@@ -378,15 +386,15 @@ def relabel(connection: Connection, target: Target) -> int:
         labels.setdefault(str(key), {})[str(number)] = str(label)
     known = _read(connection, target.state, entity)
     declared = {column.name for column in target.table.columns}
-    changes = [
-        found
-        for key, by_id in labels.items()
-        if (found := _relabel_of(known.fields[key], by_id)) and found.label_column in declared
-    ]
+    stored = {key: _relabel_of(known.fields[key], by_id) for key, by_id in labels.items()}
+    changes = [found for found in stored.values() if found and found.label_column in declared]
     changed = connection.execute(_relabel_statement(target, changes)).rowcount if changes else 0
-    connection.execute(
-        target.compose("UPDATE {custom_field_option} SET relabel = false WHERE entity = %s AND relabel"), [entity]
-    )
+    # The others wait for a load that declares their column.
+    done = [key for key, found in stored.items() if found is None or found in changes]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            _option_sql(target.state, "relabel = false"), [(entity, key, int(n)) for key in done for n in labels[key]]
+        )
     return changed
 
 

@@ -1,14 +1,19 @@
 """Columns of custom fields: names that last, labels that follow, options with their dates, a budget that holds."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
+from threading import Thread
 from typing import Any
 
 import polars as pl
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeboard_io import Budget, Column, ColumnAssignment, ColumnType, Load, SourceField, Table, Warehouse
+from pipeboard_resources.embedded.processes import wait_until
 from tests.io.observer import Observer
 
 T = ColumnType
@@ -144,6 +149,69 @@ def test_a_renamed_option_renews_the_stored_labels_in_one_statement(
     found = {row["id"]: (row["cf_cor"], row["cf_tags"]) for row in observer.rows(made)}
     assert found == {1: ("RED", ["A", "Bê"]), 2: ("blue", ["Bê"]), 3: (None, None)}
     assert dict(observer.sql(f"SELECT id, ctid FROM {schema}.people"))[3] == places[3]
+    assert warehouse.load(Load(made, frames=[])).relabelled == 0
+
+
+def colours(warehouse: Warehouse, schema: str, *labels: str) -> Table:
+    """The table as it is declared with these labels of the options 1, 2 ..."""
+    return people(schema, assign(warehouse, schema, field("e", "Cor", ENUM, tuple(enumerate(labels, start=1)))))
+
+
+def coloured(**label_by_row: str) -> pl.DataFrame:
+    """Rows a1, b2 ...: the id of each is its letter's place, the option its number."""
+    rows = [(ord(name[0]) - 96, label, int(name[1])) for name, label in label_by_row.items()]
+    return pl.DataFrame(rows, schema=["id", "cf_cor", "cf_cor_id"], orient="row")
+
+
+def labels(observer: Observer, made: Table) -> dict[int, str]:
+    return {row["id"]: row["cf_cor"] for row in observer.rows(made)}
+
+
+def test_an_option_renamed_while_labels_are_renewed_is_renewed_by_the_next_load(
+    warehouse: Warehouse, observer: Observer, database_url: str, schema: str
+) -> None:
+    made = colours(warehouse, schema, "red", "blue")
+    warehouse.load(Load(made, frames=[coloured(a1="red", b2="blue")]))
+    colours(warehouse, schema, "RED", "blue")
+    patient = Warehouse(database_url)
+    with psycopg.connect(database_url) as reader:
+        reader.execute(f"SELECT FROM {schema}.people WHERE id = 1 FOR UPDATE")
+        load = Thread(target=patient.load, args=[Load(made, frames=[])])
+        load.start()
+        waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+        assert wait_until(lambda: observer.value(waits) == 1, seconds=10)
+        colours(warehouse, schema, "RED", "BLUE")
+    load.join()
+    warehouse.load(Load(made, frames=[]))
+    assert labels(observer, made) == {1: "RED", 2: "BLUE"}
+
+
+def test_a_load_that_began_before_a_rename_brings_no_old_label_back(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    made = colours(warehouse, schema, "red")
+
+    def source() -> Iterator[pl.DataFrame]:
+        yield coloured(a1="red")
+        colours(warehouse, schema, "RED")
+        warehouse.load(Load(made, frames=[coloured(b1="RED")]))
+
+    assert warehouse.load(Load(made, frames=source())).relabelled == 1
+    assert labels(observer, made) == {1: "RED", 2: "RED"}
+
+
+def test_a_rename_waits_for_a_load_that_declares_its_column(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    made = colours(warehouse, schema, "red")
+    warehouse.load(Load(made, frames=[coloured(a1="red")]))
+    colours(warehouse, schema, "RED")
+    observer.sql(
+        "UPDATE pipeboard.custom_field_option SET first_seen_at = first_seen_at - interval '1 day' WHERE entity = %s",
+        schema,
+    )
+    warehouse.load(Load(replace(made, columns=made.columns[:1]), frames=[]))
+    assert warehouse.load(Load(made, frames=[])).relabelled == 1
     assert warehouse.load(Load(made, frames=[])).relabelled == 0
 
 
