@@ -31,8 +31,11 @@ class Placement:
         return f"{self.schema(schema)}{dot}{table}"
 
     def sql(self, text: str) -> str:
-        """SQL of a program's own, without anybody's data: a schema's name before a dot, or alone between single quotes."""
-        return self._pattern.sub(lambda found: f"{self.prefix}{found[0]}", text) if self.prefix else text
+        """SQL of a program's own: a schema before a dot, quoted or not, and a literal that is its name or a relation's.
+
+        Other literals and comments stay; what stands between dollar signs is read as SQL.
+        """
+        return self._pattern.sub(self._placed, text) if self.prefix and self.schemas else text
 
     def table(self, table: Table) -> Table:
         """The declaration of the table where it lies."""
@@ -69,7 +72,25 @@ class Placement:
     def _trace(self, trace: Trace) -> Trace:
         return replace(trace, schema=self.schema(trace.schema))
 
+    def _placed(self, found: re.Match[str]) -> str:
+        if found.lastgroup is None:
+            return found[0]
+        start = found.start(found.lastgroup) - found.start()
+        return f"{found[0][:start]}{self.prefix}{found[0][start:]}"
+
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
+        """Matches a schema as a group; what a schema must not be looked for in is matched whole, without one."""
         names = "|".join(map(re.escape, self.schemas))
-        return re.compile(rf"""(?<![\w".])(?:{names})(?=\.[a-z_"{{])|(?<=')(?:{names})(?=')""")
+        return re.compile(
+            rf"""
+              --[^\n]* | /\*(?s:.*?)\*/
+            | '"?(?P<literal>{names})"? (?:\.(?:[\w${{}}]+ | "[^"']+"))? '(?!')
+            | (?<![\w$])[eE]'(?:[^'\\] | \\(?s:.) | '')*' | '(?:[^'] | '')*'
+            | "(?P<quoted>{names})" (?=\s*\.\s*[\w"{{])
+            | (?<![\w$])(?P<bare>(?i:{names})) (?=\s*\.\s*[\w"{{])
+            | \.\s*(?:[\w$]+ | "(?:[^"] | "")*")
+            | "(?:[^"] | "")*"
+            """,
+            re.VERBOSE,
+        )

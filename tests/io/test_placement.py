@@ -21,6 +21,15 @@ WHERE = Placement("acme_", ("crm", "bi", "pipeboard"))
         ("SELECT scrm.x, t.bi.y, crm, bi", "SELECT scrm.x, t.bi.y, crm, bi"),
         ('SELECT 1 AS "crm.deals"', 'SELECT 1 AS "crm.deals"'),
         ("'status.crm.example'", "'status.crm.example'"),
+        ('FROM "crm".d, CRM.d, crm . d', 'FROM "acme_crm".d, acme_CRM.d, acme_crm . d'),
+        ('"crm" . "d", t . bi . y, t."bi".y', '"acme_crm" . "d", t . bi . y, t."bi".y'),
+        ('to_regclass(\'"crm"."Odd"\')', 'to_regclass(\'"acme_crm"."Odd"\')'),
+        ("SELECT 'see crm.d', 'it''s crm.d', E'it\\'s crm.d'", "SELECT 'see crm.d', 'it''s crm.d', E'it\\'s crm.d'"),
+        (
+            "-- a deal's own\nFROM crm.d /* isn't\n */ , bi.x",
+            "-- a deal's own\nFROM acme_crm.d /* isn't\n */ , acme_bi.x",
+        ),
+        ("1.5, crm.*, crm.{table}, 'crm.{table}'", "1.5, crm.*, acme_crm.{table}, 'acme_crm.{table}'"),
     ],
 )
 def test_schemas_are_prefixed_and_nothing_else(text: str, placed: str) -> None:
