@@ -77,6 +77,9 @@ class Scope:
 
     `keys`: a SELECT of the table's one key over `touched (table_name, value)`; None: all rows are computed, and the notes
     are done with. `select`: the load's SELECT, limited to the keys in `pg_temp.scope`. Rows outside stay as they are.
+
+    Notes are taken, so those of a table have one consumer: of two scopes that name it, the second would miss what the
+    first took. Nothing can refuse that, for the marts need not be loaded by one program: give the second no scope.
     """
 
     tables: tuple[str, ...]
