@@ -77,7 +77,10 @@ class CustomColumns:
 
 @dataclass(frozen=True, slots=True)
 class CustomFields:
-    """The custom fields of an entity at one moment. Field keys are 40 hex characters."""
+    """The custom fields of an entity at one moment. Field keys are 40 hex characters.
+
+    `options`: ids by key, those of the labels among them.
+    """
 
     placed: tuple[CustomColumns, ...] = ()
     overflow: tuple[str, ...] = ()
@@ -125,14 +128,14 @@ def preview(
 
 def _placed(fields: Sequence[FieldMetadata], assignment: ColumnAssignment) -> CustomFields:
     found = assignment.fields
-    fields = [metadata for metadata in fields if metadata.is_custom_field]
+    custom = [metadata for metadata in fields if metadata.is_custom_field]
     return CustomFields(
         placed=tuple(
             CustomColumns(m.field_code, shape_of(m.field_type, found[m.field_code].labels), found[m.field_code].columns)
-            for m in fields
+            for m in custom
             if not found[m.field_code].is_overflow
         ),
-        overflow=tuple(m.field_code for m in fields if found[m.field_code].is_overflow),
+        overflow=tuple(m.field_code for m in custom if found[m.field_code].is_overflow),
         options={
             m.field_code: frozenset(found[m.field_code].labels) for m in fields if m.field_type in ("enum", "set")
         },

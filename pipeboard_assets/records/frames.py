@@ -18,7 +18,7 @@ from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.catalog.record import Record
 from pipeboard_assets.catalog.shapes import JSON, Shape, column_names
 from pipeboard_assets.records.columns import column_series, json_text
-from pipeboard_assets.records.custom_fields import CustomFields
+from pipeboard_assets.records.custom_fields import LABELS, CustomFields
 from pipeboard_assets.records.validation import PageValidator, Raw
 from pipeboard_io import Column, ColumnType, Reject, Table
 from pipeboard_io.dictionary import OVERFLOW_COLUMN
@@ -122,10 +122,11 @@ class Framer:
 
     def _unknown_options(self, records: Sequence[Record]) -> frozenset[str]:
         groups = [group for record in records if (group := record.__dict__["custom_fields"]) is not None]
+        labels = [record.__dict__ for record in records]
         return frozenset(
             f"{key}={option}"
             for key, known in self._custom.options.items()
-            for option in _chosen(group.get(key) for group in groups) - known
+            for option in _chosen(holder.get(key) for holder in (labels if key == LABELS else groups)) - known
         )
 
     def _add_custom_fields(self, builder: "_FrameBuilder", records: Sequence[Record]) -> None:

@@ -80,6 +80,12 @@ def test_an_option_that_nobody_knows_keeps_its_id_and_is_reported() -> None:
     assert result.unknown == {f"{HASH}=9"}
 
 
+def test_a_label_that_nobody_knows_is_reported_too() -> None:
+    known = CustomFields(options={"label_ids": frozenset({1})})
+    found = framed("deals", complete("deals", label_ids=[1, 9]), complete("deals"), custom=known)
+    assert found.unknown == {"label_ids=9"}
+
+
 def test_an_unknown_field_is_kept_in_extra_and_reported() -> None:
     result = framed("deals", complete("deals", custom_fields={"b" * 40: "x"}, novelty=1))
     assert result.frame["extra"][0] == '{"novelty":1,"custom_fields":{"' + "b" * 40 + '":"x"}}'

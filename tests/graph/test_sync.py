@@ -101,14 +101,19 @@ def test_a_broken_list_publishes_nothing_and_the_next_sync_recovers(synced: Acco
     assert_equals_truth(synced, "deals")
 
 
-def test_a_field_and_an_option_that_appear_between_syncs_are_stored_at_once(synced: Account) -> None:
+def test_a_field_and_a_label_that_appear_between_syncs_are_stored_at_once(synced: Account) -> None:
     company = synced.company
     company.advance(3600)
     field = company.add_field("deals", "Canal de origem", "varchar")
-    deal = company.ids("deals")[0]
+    deal, another = company.ids("deals")[:2]
     company.update("deals", deal, {"custom_fields": {field.code: "feira"}})
     assert_green(synced.sync())
     assert synced.rows("pipedrive.deals")[deal]["cf_canal_de_origem"] == "feira"
+    label = company.add_option("deals", "label_ids", "Indicação")
+    company.update("deals", another, {"label_ids": [label.id]})
+    assert_green(synced.sync())
+    shown = synced.warehouse.query("SELECT labels FROM bi.deals WHERE id = %s", [another])
+    assert shown == [{"labels": ["Indicação"]}]
 
 
 def test_main_bi_equals_a_naive_recomputation(synced: Account) -> None:

@@ -325,8 +325,8 @@ class Company:
 
     @_locked
     def add_option(self, entity: str, code: str, label: str) -> Option:
-        """Add a choice to an enum or set field."""
-        field = self._custom_field(entity, code)
+        """Add a choice to a custom enum or set field, or to the labels."""
+        field = self.field(entity, code) if code == "label_ids" else self._custom_field(entity, code)
         (option,) = self.option_ids.options([label])
         self._replace_field(entity, replace(field, options=(*(field.options or ()), option)))
         return option
