@@ -26,7 +26,7 @@ from pipeboard_assets.metrics.tally import Tally
 from pipeboard_assets.records.custom_fields import CustomFields
 from pipeboard_assets.records.frames import Framer, base_attributes
 from pipeboard_assets.records.masking import Masks, masked
-from pipeboard_assets.sync.covered import months_read, read_whole
+from pipeboard_assets.sync.covered import failed_last, months_read, read_whole
 from pipeboard_assets.sync.entity_sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
 from pipeboard_assets.sync.forecast import Forecaster, exceeds_the_day
 from pipeboard_assets.sync.months import month_start, window_of
@@ -97,12 +97,13 @@ def build_entity_asset(
         with failing():
             asked = window_of_run(context, partitions, config.mode) if entity.is_incremental else FULL
             window = whole_if_new(entity, asked, warehouse)
+            follows_failure = failed_last(warehouse, entity.name)
         sync = EntitySync(
             entity=entity,
             window=window,
             client=tally.client,
             warehouse=warehouse,
-            policy=policy_of(settings, config, is_retry=context.retry_number > 0),
+            policy=policy_of(settings, config, follows_failure=follows_failure or context.retry_number > 0),
             run_id=context.run.run_id,
             page_read=tally.page_read,
         )
@@ -155,13 +156,13 @@ def _in_the_ledger(sync: EntitySync, tally: Tally) -> Iterator[None]:
         raise
 
 
-def policy_of(settings: Settings, config: SyncConfig, *, is_retry: bool) -> Policy:
-    """A full sync and retries trust no cache: the first is asked for to be sure, the others follow a failure."""
+def policy_of(settings: Settings, config: SyncConfig, *, follows_failure: bool) -> Policy:
+    """A full sync trusts no cache, because it is asked for to be sure; nor does what follows a failure, its cause maybe."""
     return Policy(
         overlap=settings.overlap,
         max_delete_percent=settings.max_delete_percent,
         allow_mass_delete=config.allow_mass_delete,
-        bypass_cache=is_retry or config.mode in (Mode.FULL, Mode.REJECTED),
+        bypass_cache=follows_failure or config.mode in (Mode.FULL, Mode.REJECTED),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which parts of Pipedrive's history are in the tables: told by the ledger of loads. No Dagster."""
+"""Which parts of Pipedrive's history are in the tables, and which load failed: told by the ledger of loads. No Dagster."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ _MONTHS = """
 SELECT entity, facts ->> 'month' AS month, finished_at FROM pipeboard.load
 WHERE status = 'success' AND mode = 'history' ORDER BY finished_at
 """
+_LAST_STATUS = "SELECT status FROM pipeboard.load WHERE entity = %s ORDER BY finished_at DESC LIMIT 1"
 
 
 def read_whole(warehouse: Warehouse) -> frozenset[str]:
@@ -33,3 +34,8 @@ def months_read(warehouse: Warehouse) -> Mapping[str, Sequence[tuple[str, dateti
     for row in warehouse.query(_MONTHS):
         months.setdefault(row["entity"], []).append((row["month"], row["finished_at"]))
     return months
+
+
+def failed_last(warehouse: Warehouse, entity: str) -> bool:
+    """Whether its newest load went wrong; one that stopped on purpose did not."""
+    return [row["status"] for row in warehouse.query(_LAST_STATUS, [entity])] == ["failed"]

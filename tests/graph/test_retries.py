@@ -77,6 +77,19 @@ def test_what_requests_cannot_mend_no_step_and_no_run_tries_again(
     )
 
 
+def test_what_follows_a_failure_takes_nothing_from_the_cache(fresh_account: Account) -> None:
+    """It may be what failed. What stopped because the tokens were spent goes on with it."""
+
+    def metadata_requests() -> int:
+        before = len(fresh_account.server.requests)
+        fresh_account.sync(assets=("organizations",))
+        return sum(each.path.endswith("organizationFields") for each in fresh_account.server.requests[before:])
+
+    assert (metadata_requests(), metadata_requests()) == (1, 0)
+    fresh_account.server.faults.add("status_403", "/api/v2/organizations", times=1)
+    assert [metadata_requests() for _ in range(3)] == [0, 1, 0]
+
+
 @pytest.mark.parametrize(("url", "is_retried"), [("postgresql://x@127.0.0.1:1/x", True), ("no url", False)])
 def test_a_run_that_could_not_begin_is_tried_again_where_that_can_help(
     fresh_account: Account, url: str, is_retried: bool
