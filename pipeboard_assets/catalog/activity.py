@@ -60,7 +60,11 @@ class Activity(Record):
 ACTIVITY_TYPES = Entity(
     name="activity_types",
     record=ActivityType,
-    lists=(Endpoint("activityTypes", "/v1/activityTypes", Paging.NONE, tokens=20, cache_group="lists"),),
+    lists=(
+        Endpoint(
+            "activityTypes", "/v1/activityTypes", Paging.NONE, tokens=20, cache_group="lists", is_never_empty=True
+        ),
+    ),
     group="crm_reference",
     description="Kinds of activity: call, meeting, task and the account's own.",
     indexes=("key_string", "name"),

@@ -31,7 +31,9 @@ class Stage(Record):
 PIPELINES = Entity(
     name="pipelines",
     record=Pipeline,
-    lists=(Endpoint("pipelines", "/api/v2/pipelines", Paging.CURSOR, tokens=5, cache_group="lists"),),
+    lists=(
+        Endpoint("pipelines", "/api/v2/pipelines", Paging.CURSOR, tokens=5, cache_group="lists", is_never_empty=True),
+    ),
     group="crm_reference",
     description="Sales pipelines: each a sequence of stages.",
     indexes=("name", "update_time"),
@@ -42,7 +44,7 @@ PIPELINES = Entity(
 STAGES = Entity(
     name="stages",
     record=Stage,
-    lists=(Endpoint("stages", "/api/v2/stages", Paging.CURSOR, tokens=5, cache_group="lists"),),
+    lists=(Endpoint("stages", "/api/v2/stages", Paging.CURSOR, tokens=5, cache_group="lists", is_never_empty=True),),
     group="crm_reference",
     description="Stages of the pipelines, with order and probability.",
     indexes=("pipeline_id", "update_time", "order_nr"),

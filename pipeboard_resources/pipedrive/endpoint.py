@@ -40,7 +40,7 @@ class Endpoint:
 
     `tokens` is the price of one page. `page_limit` caps the page size where Pipedrive does (files 100, call logs 50).
     `is_filterable_by_time` says that it takes updated_since, updated_until and sort_by=update_time. `is_never_empty`
-    marks lists that always hold something (users, fields), so that an empty answer is an error and not a fact.
+    marks lists that always hold something (users, stages, fields), so that an empty answer is an error and not a fact.
     """
 
     name: str

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from pydantic import SecretStr
 
+from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.graph.outcome import Status
 from pipeboard_assets.sync.sight import KeyUser, require_same_sight
 from pipeboard_io.errors import MassDeleteError
@@ -40,6 +41,22 @@ def test_a_full_sync_with_a_lesser_users_key_marks_nothing_deleted(synced: Accou
     assert outcome.status is Status.FAILED and outcome.error is not None
     assert "another user's" in outcome.error and "--allow-mass-delete" in outcome.error
     assert synced.rows("pipedrive.organizations").keys() == before
+
+
+def test_a_short_list_of_which_a_key_sees_nothing_is_no_empty_one(fresh_account: Account) -> None:
+    """Few rows are below what a reconciliation asks about."""
+    assert all(each.is_never_empty for entity in CATALOG if not entity.is_incremental for each in entity.lists)
+    lists = ("pipelines", "activity_types")
+    fresh_account.settings = fresh_account.settings.model_copy(update={"retry_attempts": 1})
+    assert_green(fresh_account.sync(assets=lists))
+    before = {name: fresh_account.rows(f"pipedrive.{name}").keys() for name in lists}
+    for name in lists:
+        for number in before[name]:
+            fresh_account.company.remove(name, number)
+    outcomes = fresh_account.sync(assets=lists, full=True)
+    for name in lists:
+        assert "an empty list, where there is always something" in str(outcomes[name].error)
+        assert fresh_account.rows(f"pipedrive.{name}").keys() == before[name] != set()
 
 
 def test_who_knows_that_they_are_gone_may_say_so(synced: Account) -> None:
