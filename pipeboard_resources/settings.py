@@ -196,7 +196,7 @@ class Settings(BaseSettings):
         description="First monthly partition (YYYY-MM); it is open to the past.",
     )
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field(
-        "UTC", alias="PIPEBOARD_TIMEZONE", description="Time zone of months, business days and display."
+        "UTC", alias="PIPEBOARD_TIMEZONE", description="Time zone of days and months in bi; monthly partitions are UTC."
     )
     holidays: Annotated[str, AfterValidator(_holiday_calendar)] = Field(
         "BR",
