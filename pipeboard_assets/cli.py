@@ -135,6 +135,9 @@ _WHAT_TO_SYNC = (
     click.option("--full", is_flag=True, help="Read everything again and mark what is gone."),
     click.option("--from", "first", callback=_month, metavar="YYYY-MM", help="First month of a backfill."),
     click.option("--to", "last", callback=_month, metavar="YYYY-MM", help="Last month of a backfill."),
+    click.option(
+        "--deal-history", is_flag=True, help="Read what deals said before the first sync: a call for each, once."
+    ),
     _as_json,
 )
 
@@ -158,6 +161,7 @@ def sync(
     full: bool,
     first: str | None,
     last: str | None,
+    deal_history: bool,
     as_json: bool,
     retry_rejected: bool,
     allow_mass_delete: bool,
@@ -177,6 +181,7 @@ def sync(
             months=(first, last),
             allow_mass_delete=allow_mass_delete,
             retry_rejected=retry_rejected,
+            deal_history=deal_history,
             history_start=settings.history_start,
             prefix=settings.prefix,
         )
@@ -189,7 +194,9 @@ def sync(
 @main.command()
 @_what_to_sync
 @_command
-def plan(selected: tuple[str, ...], full: bool, first: str | None, last: str | None, as_json: bool) -> int:
+def plan(
+    selected: tuple[str, ...], full: bool, first: str | None, last: str | None, deal_history: bool, as_json: bool
+) -> int:
     """Tell what a sync would change in the schema and ask of the API. Changes no table."""
     from pipeboard_assets.graph.request import asked_for
 
@@ -198,7 +205,12 @@ def plan(selected: tuple[str, ...], full: bool, first: str | None, last: str | N
     ):
         settings = _read_settings()
         request = asked_for(
-            selected, full=full, months=(first, last), history_start=settings.history_start, prefix=settings.prefix
+            selected,
+            full=full,
+            months=(first, last),
+            deal_history=deal_history,
+            history_start=settings.history_start,
+            prefix=settings.prefix,
         )
         from pipeboard_assets.commands import plan as planning
 

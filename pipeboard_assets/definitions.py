@@ -3,7 +3,8 @@
 import dagster as dg
 
 from pipeboard_assets.graph.alert_sensor import build_alert_sensor
-from pipeboard_assets.graph.automation import build_downstream_sensor, build_sync_all, months
+from pipeboard_assets.graph.automation import build_deal_history, build_downstream_sensor, build_sync_all, months
+from pipeboard_assets.graph.changelog_asset import build_changelog_asset
 from pipeboard_assets.graph.entity_assets import build_assets
 from pipeboard_assets.graph.observer import Observer
 from pipeboard_assets.graph.refresh import build_refresh_sensor, build_weekly_reconciliation
@@ -21,8 +22,8 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
     views = build_view_assets(settings)
     refresh = build_refresh_sensor(settings, partitions, sorted(views.keys))
     return dg.Definitions(
-        assets=[*build_assets(settings, partitions, watched), views],
-        jobs=[build_sync_all(settings.prefix)],
+        assets=[*build_assets(settings, partitions, watched), build_changelog_asset(settings, watched), views],
+        jobs=[build_sync_all(settings.prefix), build_deal_history(settings.prefix)],
         schedules=[build_weekly_reconciliation(settings, partitions)],
         sensors=[refresh, build_downstream_sensor(), build_alert_sensor(settings)],
         resources=build_resources(settings, watched),

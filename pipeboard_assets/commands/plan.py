@@ -16,6 +16,7 @@ from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.records.custom_fields import parse_fields, preview
 from pipeboard_assets.records.frames import Framer, reserved_names
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG, changelog_forecast
 from pipeboard_assets.sync.entity_sync import FULL, Mode, Window
 from pipeboard_assets.sync.forecast import EntityForecast, Forecaster
 from pipeboard_assets.sync.history import highest_ids
@@ -31,6 +32,7 @@ _READS = {
     Mode.INCREMENTAL: "what changed",
     Mode.BACKFILL: "the months",
     Mode.HISTORY: "months left",
+    Mode.CHANGELOG: "changelogs left",
 }
 
 
@@ -68,6 +70,8 @@ def _tables(client: PipedriveClient, warehouse: Warehouse, request: SyncRequest)
         yield Framer(entity, custom, now=datetime.now(UTC)).table
     if MAIN_BI.name in request.assets:
         yield MAIN_BI
+    if request.deal_history:
+        yield DEAL_CHANGELOG
 
 
 def _forecasts(
@@ -89,6 +93,9 @@ def _forecasts(
             )
         if months:
             yield forecaster.of_months(entity, len(months), highest_ids=highest_ids(client, entity))
+    if request.deal_history:
+        client.current_user()  # any answer tells how many tokens are left
+        yield changelog_forecast(warehouse)
 
 
 def _window(entity: Entity, run: SyncRequest, history_start: str, now: datetime) -> Window:

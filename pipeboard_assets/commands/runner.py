@@ -10,7 +10,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from pipeboard_assets.bi.main_bi import MAIN_BI, UPSTREAM
 from pipeboard_assets.catalog import by_name
-from pipeboard_assets.graph.automation import SYNC_ALL
+from pipeboard_assets.graph.automation import DEAL_HISTORY, SYNC_ALL
 from pipeboard_assets.graph.entity_assets import asset_key
 from pipeboard_assets.graph.failures import STOPPED
 from pipeboard_assets.graph.launching import run_config, run_tags, selection
@@ -18,6 +18,7 @@ from pipeboard_assets.graph.outcome import AssetOutcome, Status
 from pipeboard_assets.graph.request import ASSETS, SyncRequest
 from pipeboard_assets.graph.run_process import end_dead_runs, signature
 from pipeboard_assets.graph.view_assets import STEP, view_keys
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 
 INTERRUPTED = "interrupted; the next sync reads it again"
 
@@ -28,13 +29,14 @@ def run_sync(
     """Run the selected assets in this process; returns the run's id, its seconds and the outcome of each asset."""
     end_dead_runs(instance)
     started = time.monotonic()
-    job = defs.resolve_job_def(request.prefix + SYNC_ALL)
+    job = defs.resolve_job_def(request.prefix + (DEAL_HISTORY if request.deal_history else SYNC_ALL))
     result = job.execute_in_process(
         instance=instance,
         # The outcome is told by the caller; Dagster's own log lines would bury it. The run's page in the UI has them.
         run_config={**run_config(request), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags={**run_tags(request, job.partitions_def), **signature()},
-        asset_selection=selection(request, view_keys(defs)),
+        # The deals' history is all of a small job.
+        asset_selection=None if request.deal_history else selection(request, view_keys(defs)),
         raise_on_error=False,
     )
     seconds = time.monotonic() - started
@@ -76,6 +78,8 @@ def _what_to_say_of_views(events: Sequence[DagsterEvent]) -> Iterator[AssetOutco
 
 
 def _upstream(name: str) -> Sequence[str]:
+    if name == DEAL_CHANGELOG.name:
+        return ()
     return UPSTREAM if name == MAIN_BI.name else by_name(name).upstream
 
 

@@ -20,6 +20,7 @@ from pipeboard_assets.graph.outcome import AssetOutcome, Status, SyncOutcome, ov
 from pipeboard_assets.graph.request import ASSETS, SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.metrics.live import LivePush
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG, deal_history_told
 from pipeboard_assets.sync.history import history_told
 from pipeboard_io import Warehouse
 from pipeboard_io.errors import DatabaseUnavailableError
@@ -69,6 +70,8 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
             outcome = _with_run(outcome, run_id, seconds, assets, observer)
             if outcome.status is not Status.SUCCESS:
                 break
+        if request.deal_history and outcome.status in (Status.SUCCESS, Status.STOPPED):
+            say(deal_history_told(warehouse))
         if told := history_told(warehouse, settings.history_start, datetime.now(UTC)):
             say(told)
     return outcome
@@ -85,7 +88,7 @@ def _with_run(
         seconds=round(outcome.seconds + seconds, 3),
         requests=observer.requests,
         tokens=observer.tokens,
-        assets=tuple(found[name] for name in ASSETS if name in found),
+        assets=tuple(found[name] for name in (*ASSETS, DEAL_CHANGELOG.name) if name in found),
     )
 
 

@@ -8,10 +8,15 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
+
 SYNC_ALL = "sync_all"
+DEAL_HISTORY = "deal_history"
 
 # Tag of a run that brings along what is downstream by itself, so that nothing has to follow it.
 SYNC_TAG = "pipeboard/sync"
+# A failed step was tried again where that could help. dagster.yaml says so, too; this holds without it.
+_SYNC_TAGS = {SYNC_TAG: "yes", "dagster/retry_on_asset_or_op_failure": "false"}
 
 
 def months(history_start: str) -> dg.MonthlyPartitionsDefinition:
@@ -30,16 +35,31 @@ def range_tags(first_key: str, last_key: str) -> dict[str, str]:
 
 
 def build_sync_all(prefix: str) -> UnresolvedAssetJobDefinition:
-    """The one job that refreshes everything: monthly assets by key or range, the others beside them.
+    """The one job that refreshes everything: monthly assets by key or range, the others beside them. Without the changelogs
+    of deals, which cost a call each.
 
     Dagster infers the partitions from the monthly assets and runs the unpartitioned ones without a key.
     """
     return dg.define_asset_job(
         prefix + SYNC_ALL,
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(changelog_key(prefix)),
         description="Every table, in order. With the current month's key: what changed since the last sync.",
-        # A failed step was tried again where that could help. dagster.yaml says so, too; this holds without it.
-        tags={SYNC_TAG: "yes", "dagster/retry_on_asset_or_op_failure": "false"},
+        tags=_SYNC_TAGS,
+    )
+
+
+def changelog_key(prefix: str) -> dg.AssetKey:
+    """Of the changelogs of deals, which no sync asks for by itself."""
+    return dg.AssetKey([prefix + DEAL_CHANGELOG.schema, DEAL_CHANGELOG.name])
+
+
+def build_deal_history(prefix: str) -> UnresolvedAssetJobDefinition:
+    """The job that asks for the changelogs of deals, and brings up to date what is computed from them."""
+    return dg.define_asset_job(
+        prefix + DEAL_HISTORY,
+        selection=dg.AssetSelection.assets(changelog_key(prefix)).downstream(),
+        description="What deals said before the first sync: a call a deal, as far as the day's API tokens go.",
+        tags=_SYNC_TAGS,
     )
 
 

@@ -96,6 +96,8 @@ def selection(request: SyncRequest, views: Sequence[dg.AssetKey]) -> list[dg.Ass
 
 def run_config(request: SyncRequest) -> dict[str, Any]:
     """Configuration of the run's steps."""
+    if request.deal_history:
+        return {}
     ops: dict[str, Any] = {
         asset_key(name, request.prefix).to_python_identifier(): {
             "config": {"mode": mode_of(name, request).value, "allow_mass_delete": request.allow_mass_delete}

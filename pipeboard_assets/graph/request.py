@@ -8,6 +8,7 @@ import click
 
 from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 
 ASSETS = (*(entity.name for entity in CATALOG), MAIN_BI.name)
 MONTHLY = tuple(entity.name for entity in CATALOG if entity.is_incremental)
@@ -16,7 +17,7 @@ MONTHLY = tuple(entity.name for entity in CATALOG if entity.is_incremental)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncRequest:
     """What a person asked for. `first`/`last`: months YYYY-MM of a backfill, both or none; `is_history`: they are a part of
-    a first load that is spread over days. `without_history`: assets that were never read whole. `prefix`: of the company's
+    a first load that is spread over days. `deal_history`: the changelogs of deals instead of the tables. `without_history`: assets that were never read whole. `prefix`: of the company's
     names (Settings.prefix)."""
 
     assets: tuple[str, ...] = ASSETS
@@ -26,6 +27,7 @@ class SyncRequest:
     allow_mass_delete: bool = False
     retry_rejected: bool = False
     is_history: bool = False
+    deal_history: bool = False
     without_history: frozenset[str] = frozenset()
     prefix: str = ""
 
@@ -37,10 +39,17 @@ def asked_for(
     months: tuple[str | None, str | None],
     allow_mass_delete: bool = False,
     retry_rejected: bool = False,
+    deal_history: bool = False,
     history_start: str,
     prefix: str = "",
 ) -> SyncRequest:
     """The request behind the options. Raises click.UsageError when they contradict each other."""
+    if deal_history:
+        if selected or full or any(months) or allow_mass_delete or retry_rejected:
+            raise click.UsageError(
+                "--deal-history asks for the changelogs of deals and nothing else; leave out the other options"
+            )
+        return SyncRequest(assets=(DEAL_CHANGELOG.name,), deal_history=True, prefix=prefix)
     names = [name.strip() for item in selected for name in item.split(",") if name.strip()]
     if selected and not names:
         raise click.UsageError("--select names no asset; leave it out to sync all")

@@ -28,6 +28,7 @@ from pipeboard_assets.graph.failures import as_dagster_failure
 from pipeboard_assets.graph.view_checks import AS_DECLARED, as_declared, view_checks
 from pipeboard_assets.logs import doing
 from pipeboard_assets.records.frames import base_attributes
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 from pipeboard_io import Placement, View, ViewReport, Warehouse, WarehouseError
 from pipeboard_io.io_manager import report_metadata
 from pipeboard_resources.settings import Settings
@@ -185,6 +186,7 @@ def _views(warehouse: Warehouse, settings: Settings) -> Iterator[View]:
         yield view
         warehouse.define_function(as_of(view.name.removesuffix("_versions")))
     warehouse.fit(DEAL_CHANGE.table)
+    warehouse.fit(DEAL_CHANGELOG)
     present = {row["name"] for row in warehouse.query(_RELATIONS)}
     for mart in MARTS:
         if present.issuperset(map(where.relation, mart.reads)):

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.sync.deal_changelog import ENDPOINT as CHANGELOG
 from pipeboard_assets.sync.entity_sync import Mode
 from pipeboard_assets.sync.freshness import Freshness
 
@@ -24,6 +25,7 @@ ENDPOINTS: Values = (
     *dict.fromkeys(
         endpoint.name for entity in CATALOG for endpoint in (*entity.lists, entity.fields) if endpoint is not None
     ),
+    CHANGELOG.name,
     OTHER,
 )
 NO_ANSWER = "none"

@@ -24,6 +24,11 @@ class Masks:
     words: Sequence[str] = ()
     key: bytes = b""
 
+    def columns(self, entity: str) -> frozenset[str]:
+        """The columns of an entity that are hidden, one way or the other."""
+        places = (word.partition("=")[0].partition(".") for word in self.words)
+        return frozenset(column for name, _, column in places if name == entity)
+
     def of(self, table: Table) -> Mapping[str, str]:
         """Column -> `hash` or `null`. Raises SettingError for a word that hides nothing, wherever it points."""
         found = {}

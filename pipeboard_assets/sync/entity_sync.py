@@ -28,13 +28,14 @@ if TYPE_CHECKING:  # it loads httpx and redis, which the graph does not need bef
 
 class Mode(StrEnum):
     """What a sync reads: everything (and reconciles), what changed since the watermark, a range of `update_time`, a month
-    of a first load that is spread over days, or the records of which something was rejected."""
+    of a first load that is spread over days, the records of which something was rejected, or the changelogs of deals."""
 
     FULL = "full"
     INCREMENTAL = "incremental"
     BACKFILL = "backfill"
     HISTORY = "history"
     REJECTED = "rejected"
+    CHANGELOG = "changelog"
 
 
 @dataclass(frozen=True, slots=True)

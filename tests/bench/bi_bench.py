@@ -26,6 +26,7 @@ from pipeboard_assets.bi.stored_marts import mart_load
 from pipeboard_assets.catalog import by_name
 from pipeboard_assets.records.custom_fields import CustomFields
 from pipeboard_assets.records.frames import Framer
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 from pipeboard_io import Load, Table, Warehouse
 from tests.fixtures.servers import temporary_database, temporary_state_dir
 
@@ -126,6 +127,7 @@ class Bench:
             made = frames(entity, range(1, count + 1), self.deals)
             self.warehouse.load(Load(table_of(entity), frames=made, touch=TOUCHES.get(entity)))
         self.warehouse.fit(DEAL_CHANGE.table)
+        self.warehouse.fit(DEAL_CHANGELOG)
         calendar = calendar_load(self.warehouse, Habits(), NOW.date())
         if calendar is not None:
             self.warehouse.load(calendar)

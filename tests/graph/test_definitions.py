@@ -39,7 +39,7 @@ VIEWS = {
 }
 # Beyond those: what each mart reads.
 MARTS = {
-    "pipedrive.deal_stage_history": {"pipedrive.deals"},
+    "pipedrive.deal_stage_history": {"pipedrive.deals", "pipedrive.deal_changelog"},
     "bi.funnel": {"pipedrive.deals", "pipedrive.stages", "pipedrive.pipelines", "pipedrive.deal_stage_history"},
     "bi.velocity": {"bi.main_bi"},
     "bi.closed_deals": {"bi.main_bi", "pipedrive.deals", "bi.calendar"},
@@ -67,7 +67,8 @@ def test_the_graph_is_this_one() -> None:
         for name, upstream in GRAPH.items()
     }
     views = {f"bi.{name}": {f"pipedrive.{each}" for each in (name, *others)} for name, others in VIEWS.items()}
-    assert parents() == {**tables, **views, **MARTS, "bi.calendar": set()}
+    asked_for = {"pipedrive.deal_changelog": {"pipedrive.deals"}}
+    assert parents() == {**tables, **views, **MARTS, **asked_for, "bi.calendar": set()}
 
 
 def test_every_asset_says_what_it_is() -> None:
@@ -90,7 +91,9 @@ def test_definitions_load_without_environment_and_connect_to_nothing() -> None:
     answer = subprocess.run(
         [sys.executable, "-c", program], env={}, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True
     )
-    assert answer.stdout.strip() == str(len(GRAPH) + len(VIEWS) + len(MARTS) + 1)
+    assert answer.stdout.strip() == str(
+        len(GRAPH) + len(VIEWS) + len(MARTS) + len(["bi.calendar", "pipedrive.deal_changelog"])
+    )
 
 
 def test_all_that_reads_pipedrive_shares_one_place_and_mart_and_views_wait_for_nobody() -> None:

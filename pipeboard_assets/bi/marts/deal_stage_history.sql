@@ -1,6 +1,6 @@
--- Every visit of a deal to a stage that a sync has seen, in order; a stage that it came back to has a visit for each time.
+-- Every visit of a deal to a stage that a sync or its changelog has seen, in order; a stage that it came back to has a visit for each time.
 -- schema: pipedrive
--- reads: pipedrive.deals
+-- reads: pipedrive.deals, pipedrive.deal_changelog
 -- deal_id: pipedrive.deals.id
 -- stage_id: pipedrive.stages.id
 -- position: 1 for the first visit seen of this deal.
@@ -18,25 +18,53 @@ WITH move AS (
     WHERE field IN ('stage_id', 'stage_change_time')
     GROUP BY deal_id, noticed_at
 ),
+covered AS (
+    -- A changelog knows every move until its last line, also those between two syncs.
+    SELECT deal_id, max(changed_at) AS until
+    FROM pipedrive.deal_changelog
+    GROUP BY deal_id
+),
 visit AS (
-    SELECT deal_id, stage_id, entered_at, left_at, noticed_at, false AS is_last
-    FROM move
-    WHERE stage_id IS NOT NULL
+    SELECT line.deal_id,
+           CASE WHEN line.old_value ~ '^[0-9]{1,18}$' THEN line.old_value::bigint END AS stage_id,
+           NULL::timestamptz AS entered_at,
+           line.changed_at AS left_at,
+           1 AS source,
+           line.changed_at AS seen_at,
+           line.position AS place,
+           false AS is_last
+    FROM pipedrive.deal_changelog AS line
+    JOIN pipedrive.deals AS deal ON deal.id = line.deal_id
+    WHERE line.field = 'stage_id'
+      -- What the row does not tell yet comes with the next sync.
+      AND line.changed_at <= coalesce(deal.update_time, 'infinity')
     UNION ALL
-    SELECT id, stage_id, stage_change_time, CASE WHEN status <> 'open' THEN close_time END, 'infinity', true
+    SELECT move.deal_id, move.stage_id, move.entered_at, move.left_at, 2, move.noticed_at, 0, false
+    FROM move
+    LEFT JOIN covered ON covered.deal_id = move.deal_id
+    WHERE covered.until IS NULL OR move.left_at > covered.until
+    UNION ALL
+    SELECT id, stage_id, stage_change_time, CASE WHEN status <> 'open' THEN close_time END, 3, 'infinity', 0, true
     FROM pipedrive.deals
+),
+once AS (
+    -- Two sources may tell of one visit.
+    SELECT visit.*, lead(stage_id) OVER seen IS NOT DISTINCT FROM stage_id AS is_told_again
+    FROM visit
     WHERE stage_id IS NOT NULL
+    WINDOW seen AS (PARTITION BY deal_id ORDER BY source, seen_at, place)
 ),
 told AS (
-    SELECT visit.deal_id,
-           visit.stage_id,
+    SELECT once.deal_id,
+           once.stage_id,
            row_number() OVER seen AS position,
-           coalesce(lag(visit.left_at) OVER seen, visit.entered_at, deal.add_time) AS entered_at,
-           visit.left_at,
-           visit.is_last
-    FROM visit
-    JOIN pipedrive.deals AS deal ON deal.id = visit.deal_id
-    WINDOW seen AS (PARTITION BY visit.deal_id ORDER BY visit.noticed_at)
+           coalesce(lag(once.left_at) OVER seen, once.entered_at, deal.add_time) AS entered_at,
+           once.left_at,
+           once.is_last
+    FROM once
+    JOIN pipedrive.deals AS deal ON deal.id = once.deal_id
+    WHERE NOT once.is_told_again
+    WINDOW seen AS (PARTITION BY once.deal_id ORDER BY once.source, once.seen_at, once.place)
 )
 SELECT deal_id,
        stage_id,
