@@ -32,19 +32,21 @@ visit AS (
            1 AS source,
            line.changed_at AS seen_at,
            line.position AS place,
-           false AS is_last
+           false AS is_last,
+           deal.add_time
     FROM pipedrive.deal_changelog AS line
     JOIN pipedrive.deals AS deal ON deal.id = line.deal_id
     WHERE line.field = 'stage_id'
       -- What the row does not tell yet comes with the next sync.
       AND line.changed_at <= coalesce(deal.update_time, 'infinity')
     UNION ALL
-    SELECT move.deal_id, move.stage_id, move.entered_at, move.left_at, 2, move.noticed_at, 0, false
+    SELECT move.deal_id, move.stage_id, move.entered_at, move.left_at, 2, move.noticed_at, 0, false, deal.add_time
     FROM move
+    JOIN pipedrive.deals AS deal ON deal.id = move.deal_id
     LEFT JOIN covered ON covered.deal_id = move.deal_id
-    WHERE covered.until IS NULL OR move.left_at > covered.until
+    WHERE move.left_at > coalesce(covered.until, '-infinity')
     UNION ALL
-    SELECT id, stage_id, stage_change_time, CASE WHEN status <> 'open' THEN close_time END, 3, 'infinity', 0, true
+    SELECT id, stage_id, stage_change_time, CASE WHEN status <> 'open' THEN close_time END, 3, 'infinity', 0, true, add_time
     FROM pipedrive.deals
 ),
 once AS (
@@ -55,16 +57,15 @@ once AS (
     WINDOW seen AS (PARTITION BY deal_id ORDER BY source, seen_at, place)
 ),
 told AS (
-    SELECT once.deal_id,
-           once.stage_id,
+    SELECT deal_id,
+           stage_id,
            row_number() OVER seen AS position,
-           coalesce(lag(once.left_at) OVER seen, once.entered_at, deal.add_time) AS entered_at,
-           once.left_at,
-           once.is_last
+           coalesce(lag(left_at) OVER seen, entered_at, add_time) AS entered_at,
+           left_at,
+           is_last
     FROM once
-    JOIN pipedrive.deals AS deal ON deal.id = once.deal_id
-    WHERE NOT once.is_told_again
-    WINDOW seen AS (PARTITION BY once.deal_id ORDER BY once.source, once.seen_at, once.place)
+    WHERE NOT is_told_again
+    WINDOW seen AS (PARTITION BY deal_id ORDER BY source, seen_at, place)
 )
 SELECT deal_id,
        stage_id,
