@@ -63,8 +63,12 @@ def _why(event: dg.DagsterEvent) -> str:
 
 
 def freshness_news(warehouse: Warehouse, settings: Settings, *, now: datetime) -> Iterator[News]:
-    """Tables past the fail window, and those that are back. One that was never synced is no table yet."""
-    for name, last in last_successes(warehouse).items():
+    """Tables past the fail window, and those that are back. One that was never synced is no table yet.
+
+    Stored marts and the calendar are computed when something changed, so their age says nothing.
+    """
+    successes = last_successes(warehouse)
+    for name, last in [(name, successes[name]) for name in ASSETS if name in successes]:
         is_stale = freshness(last, settings, now=now) is Freshness.FAIL
         said = f"was last synced {spoken(now - last)} ago."
         advice = f" The sensor `refresh` says why: {settings.ui_url}/overview/automation" if is_stale else ""
