@@ -27,6 +27,8 @@ def test_a_changed_mart_shows_itself_and_an_unchanged_one_draws_nothing(fresh_ac
     company = fresh_account.company
     for number, name in zip(company.ids("stages"), NAMES * 20, strict=False):
         company.update("stages", number, {"name": name})
+        pipeline = company.get("stages", number)["pipeline_id"]
+        company.create("deals", {"title": "open", "stage_id": number, "pipeline_id": pipeline, "status": "open"})
     with dg.DagsterInstance.ephemeral() as instance:
         shown = picture(fresh_account, instance)
         assert shown is not None and len(shown) < 20_000, "it is kept in the event log"
