@@ -1,7 +1,7 @@
 """An entity of the catalogue as a software-defined asset, and the single loop that makes them all."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ from pipeboard_assets.sync.covered import failed_last, months_read, read_whole
 from pipeboard_assets.sync.entity_sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
 from pipeboard_assets.sync.forecast import Forecaster, exceeds_the_day
 from pipeboard_assets.sync.months import month_start, window_of
-from pipeboard_io import Load, Warehouse
+from pipeboard_io import Load, Trace, Warehouse
 from pipeboard_io.errors import WarehouseError
 from pipeboard_resources.pipedrive.errors import PipedriveError, TokenBudgetSpent
 from pipeboard_resources.settings import Settings
@@ -119,7 +119,7 @@ def build_entity_asset(
                 masked(sync.load(), masks_of(settings)),
                 facts=lambda: {**tally.facts(), **sync.facts()},
                 touch=TOUCHES.get(entity.name),
-                trace=TRACES.get(entity.name),
+                trace=_unmasked(TRACES.get(entity.name), masks_of(settings).columns(entity.name)),
                 versions=versions_of(entity.name) if entity.name in settings.versions else None,
             )
         yield dg.Output(load, metadata=expected.metadata)
@@ -129,6 +129,12 @@ def build_entity_asset(
         yield from check_events(specs, found)
 
     return entity_asset
+
+
+def _unmasked(trace: Trace | None, hidden: Collection[str]) -> Trace | None:
+    """Without the columns that are hidden: a mask switched on changes every row, and what it said before must not be kept."""
+    shown = {} if trace is None else {name: when for name, when in trace.columns.items() if name not in hidden}
+    return replace(trace, columns=shown) if trace is not None and shown else None
 
 
 def masks_of(settings: Settings) -> Masks:

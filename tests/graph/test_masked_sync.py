@@ -15,3 +15,14 @@ def test_a_masked_address_reaches_no_table_and_a_second_sync_writes_nothing(fres
     names = {record["id"]: record["name"] for record in fresh_account.company.truth("persons")}
     assert {row["id"]: row["name"] for row in rows} == names
     assert {outcome.updated for outcome in fresh_account.sync(assets=assets).values()} == {0}
+
+
+def test_a_mask_switched_on_later_keeps_nothing_of_what_a_column_said_before(fresh_account: Account) -> None:
+    assets = ("users", "pipelines", "stages", "organizations", "persons", "deals")
+    fresh_account.sync(assets=assets)
+    fresh_account.settings = fresh_account.settings.model_copy(update={"mask": ("deals.expected_close_date=null",)})
+    assert fresh_account.sync(assets=assets, full=True)["deals"].updated > 0
+    assert {row["expected_close_date"] for row in fresh_account.rows("pipedrive.deals").values()} == {None}
+    assert (
+        fresh_account.warehouse.query("SELECT 1 FROM pipedrive.deal_change WHERE field = 'expected_close_date'") == []
+    )
