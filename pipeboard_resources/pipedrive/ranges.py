@@ -3,14 +3,15 @@
 Four phases, each begun when the one before is done:
 
 first   the oldest page, ascending by update_time, without a lower bound where everything is wanted
-probe   the page at the other end: the newest record, and the records without update_time where they sort last
+probe   the page at the other end, while the first range goes on: the newest record, and the records without update_time
+        where they sort last
 ranges  what lies between, each range with a cursor of its own; an idle reader takes the upper half of the widest one
 rest    from the probe's newest second, or from when the read began if that is earlier (some records bear a time to come),
         to the end: whatever changed while the ranges were read has moved there
 
 A record only ever moves to a later update_time. So one that is alive throughout is met, and a version that is not met is
 younger than the newest one met, less the API's resolution of a second: the overlap of the next sync reads it again.
-A list of one page costs one request, of two pages two or three. A window that ended long ago is not added to any more and
+A list of one page costs one request, of two pages three at most. A window that ended long ago is not added to any more and
 needs neither probe nor rest; a single reader just goes on from the first page to the natural end.
 """
 
@@ -105,7 +106,7 @@ class _Reading:
 
     def __init__(self, number: int, begun: Range, endpoint: Endpoint, *, is_descending: bool = False) -> None:
         self.id = number
-        self.range = begun
+        self.range = begun if begun.cursor else replace(begun, position=None)  # without a cursor it starts over
         self.is_descending = is_descending
         self.is_busy = False
         self.ends_with_time = True
@@ -137,8 +138,7 @@ class _Reading:
             self.density_here = len(times) / max(1, abs(times[-1] - times[0]))
             self.density_at_start = self.density_at_start or self.density_here
             self.range = replace(self.range, position=min(times) if self.is_descending else max(times))
-        if page.records:
-            self.ends_with_time = second_of(page.records[-1].get("update_time")) is not None
+        self.ends_with_time = bool(page.records) and second_of(page.records[-1].get("update_time")) is not None
         self.range = replace(self.range, cursor=page.cursor)
 
     def _times(self, page: Page) -> list[int]:
@@ -201,8 +201,9 @@ class RangePlan:
         self._is_settled = is_settled
         self._readers = readers
         self._next_id = 0
-        self._records_met = 0
         self._may_split = False
+        self._records_met = 0
+        self._top: int | None = None
         self._density_at_top: float | None = None
         begun = progress or Progress(ranges=(self._window,))
         self._phase, self._rest_from, self._began = begun.phase, begun.rest_from, begun.began
@@ -235,9 +236,10 @@ class RangePlan:
         self._records_met += len(page.records)
         if self._phase is Phase.FIRST:
             self._after_first(reading)
-        elif self._phase is Phase.PROBE:
-            self._after_probe(reading, page, is_only_page=task.cursor is None)
+        elif reading is self._probe:
+            self._after_probe(reading, page)
         else:
+            self._may_split = True
             self._after_range(reading)
 
     def refuse(self, task: RangeTask) -> bool:
@@ -254,32 +256,38 @@ class RangePlan:
             self._phase = Phase.PROBE
             self._probe = self._reading(replace(self._window, end=None), is_descending=True)
 
-    def _after_probe(self, probe: _Reading, page: Page, *, is_only_page: bool) -> None:
-        oldest = probe.range.position
-        if oldest is None and not probe.is_at_natural_end:
-            return  # nothing but records without update_time so far
+    def _after_probe(self, probe: _Reading, page: Page) -> None:
         (first,) = self._readings.values()
+        oldest = probe.range.position
+        if oldest is None and not (probe.is_at_natural_end or first.is_at_natural_end):
+            return  # nothing but records without update_time so far
         self._phase, self._probe = Phase.RANGES, None
-        if oldest is None:
-            return  # no record has one: the first range goes on to the natural end
-        self._density_at_top = probe.density_here
-        end = oldest + 1  # the page may hold only a part of its oldest second
-        first.range = replace(first.range, end=end if self._upper is None else min(end, self._upper))
-        is_everything = is_only_page and first.range.is_past_end  # two pages, with nothing between them
-        changes_from = _newest(page) if self._began is None else min(_newest(page), self._began)
-        begin = max(changes_from - VISIBILITY_SECONDS, self._window.since or _BEGINNING)
-        if not (self._is_settled or is_everything or (self._upper is not None and begin >= self._upper)):
+        if first.is_at_natural_end:
+            self._after_range(first)
+        elif oldest is not None:
+            self._density_at_top = probe.density_here
+            end = oldest + 1  # the page may hold only a part of its oldest second
+            self._top = end if self._upper is None else min(end, self._upper)
+            first.range = replace(first.range, end=self._top)
+            self._plan_rest(_newest(page))
+            if first.range.is_past_end and not first.is_busy:
+                self._leave(first)
+
+    def _plan_rest(self, newest: int | None) -> None:
+        known = [second for second in (newest, self._began) if second is not None]
+        begin = max(min(known, default=0) - VISIBILITY_SECONDS, self._window.since or _BEGINNING)
+        if not self._is_settled and (self._upper is None or begin < self._upper):
             self._rest_from = begin
-        if first.range.is_past_end:
-            self._leave(first)
 
     def _after_range(self, reading: _Reading) -> None:
-        self._may_split = True
         # Asked for the whole window in one go: its natural end is everybody's.
         is_whole = (reading.range.since, reading.range.until) == (self._window.since, self._window.until)
-        if reading.is_at_natural_end and is_whole and reading.ends_with_time:
+        is_everything = is_whole and reading.is_at_natural_end
+        if is_everything and reading.ends_with_time:
             self._finish()
-        elif reading.is_at_natural_end or reading.range.is_past_end:
+        elif self._probe is None and (reading.is_at_natural_end or reading.range.is_past_end):
+            if is_everything:  # whoever got its first update_time meanwhile has moved away from the end
+                self._plan_rest(reading.range.position)
             self._leave(reading)
 
     def _leave(self, reading: _Reading) -> None:
@@ -294,13 +302,13 @@ class RangePlan:
             self._rest_from = None
 
     def _finish(self) -> None:
-        self._phase, self._rest_from = Phase.DONE, None
+        self._phase, self._probe, self._rest_from = Phase.DONE, None, None
         self._readings.clear()
 
     def _split(self) -> _Reading | None:
         """The upper part of the range that seems to hold most, as a range of its own; None when nothing is worth it.
 
-        Not before the third page: two pages may be all there is.
+        Not before the second page is in: two may be all there is.
         """
         if self._phase is not Phase.RANGES or not self._may_split or len(self._readings) >= self._readers:
             return None
@@ -318,6 +326,12 @@ class RangePlan:
     def _stretch(self, reading: _Reading) -> Stretch | None:
         """What is left of a range, once it is known how dense its records lie."""
         low, end, here = reading.range.position, reading.range.end, reading.density_here
+        if end is not None and low is None and self._density_at_top is not None:
+            is_uncut = (reading.range.since, end) == (
+                self._window.since,
+                self._top,
+            )  # only records without a time so far
+            return Stretch.down_from(end, self._density_at_top, self._page_size) if is_uncut else None
         if low is None or end is None or here is None:
             return None
         above = [each for each in self._readings.values() if each.range.since == end and each.density_at_start]
@@ -325,8 +339,8 @@ class RangePlan:
         return Stretch(low, end, here, here if at_end is None else at_end)
 
     def _idle(self) -> _Reading | None:
-        candidates = self._readings.values() if self._probe is None else (self._probe,)
-        return next((each for each in candidates if not each.is_busy), None)
+        readings = ([] if self._probe is None else [self._probe]) + list(self._readings.values())
+        return next((each for each in readings if not (each.is_busy or each.is_at_natural_end)), None)
 
     def _answered(self, task: RangeTask) -> _Reading:
         is_probe = self._probe is not None and self._probe.id == task.reading

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 __all__ = ["Stretch"]
 
 # A cut costs half a page on average, so it must save more.
-PAGES_WORTH_A_CUT = 2
+PAGES_WORTH_A_CUT = 3
 # Where records lie so much denser at one end than at the other, half of the time is not half of the records.
 DENSER = 8
 BOLD_PAGES = 8
@@ -21,6 +22,11 @@ class Stretch:
     end: int
     density_at_low: float
     density_at_end: float
+
+    @classmethod
+    def down_from(cls, end: int, density: float, page_size: int) -> Self:
+        """What lies before `end`, when nothing is known but how dense it is there: two bold guesses long."""
+        return cls(end - int(2 * BOLD_PAGES * page_size / density), end, density, density)
 
     @property
     def records(self) -> float:

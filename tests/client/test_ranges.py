@@ -120,7 +120,17 @@ def test_four_readers_are_nearly_four_times_as_fast_and_waste_little(shape):
     outcome = simulate(model, RangePlan(LIST, page_size=20))
     assert outcome.seen == model.times
     assert outcome.rounds <= 32
-    assert len(model.requests) <= 115
+    assert len(model.requests) <= 112
+
+
+@pytest.mark.parametrize("without_a_time", [40, 1000, 1990])
+def test_records_without_a_time_are_one_readers_work_and_the_others_share_the_rest(without_a_time):
+    times = {number: None if number < without_a_time else START + number * 1000 for number in range(100 * 20)}
+    model = ModelList(times, page_size=20)
+    outcome = simulate(model, RangePlan(LIST, page_size=20))
+    assert outcome.seen == times
+    assert outcome.rounds <= without_a_time / 20 + (2000 - without_a_time) / 80 + 5
+    assert len(model.requests) <= 112
 
 
 def test_no_range_is_read_twice():
