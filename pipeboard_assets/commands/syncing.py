@@ -14,10 +14,10 @@ from pipeboard_assets.commands.console import progress_display, say, show_outcom
 from pipeboard_assets.commands.environment import dagster_instance, servers
 from pipeboard_assets.commands.runner import INTERRUPTED, run_sync
 from pipeboard_assets.definitions import build_defs
-from pipeboard_assets.graph.launching import runs_of
+from pipeboard_assets.graph.launching import runs_of, without
 from pipeboard_assets.graph.observer import Display, Observer, Silence
 from pipeboard_assets.graph.outcome import AssetOutcome, Status, SyncOutcome, overall, together
-from pipeboard_assets.graph.request import ASSETS, SyncRequest
+from pipeboard_assets.graph.request import ASSETS, MONTHLY, SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG, deal_history_told
@@ -65,10 +65,13 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
         if request.retry_rejected:
             request = replace(request, assets=with_rejects(warehouse, request))
         outcome = SyncOutcome(run_id="", status=Status.SUCCESS, seconds=0.0, requests=0, tokens=0)
-        for run in runs_of(settings, warehouse, request) if request.assets else ():
+        for planned in runs_of(settings, warehouse, request) if request.assets else ():
+            run = without(planned, {each.asset for each in outcome.assets if each.status is not Status.SUCCESS})
+            if planned.is_history and not set(run.assets) & set(MONTHLY):
+                continue
             run_id, seconds, assets = run_sync(build_defs(settings, observer=observer), instance, run)
             outcome = _with_run(outcome, run_id, seconds, assets, observer)
-            if outcome.status is not Status.SUCCESS:
+            if any(each.status is Status.STOPPED for each in assets):
                 break
         if request.deal_history and outcome.status in (Status.SUCCESS, Status.STOPPED):
             say(deal_history_told(warehouse))
@@ -84,7 +87,7 @@ def _with_run(
     found |= {each.asset: together(found[each.asset], each) if each.asset in found else each for each in assets}
     return SyncOutcome(
         run_id=run_id,
-        status=overall(assets),
+        status=overall(tuple(found.values())),
         seconds=round(outcome.seconds + seconds, 3),
         requests=observer.requests,
         tokens=observer.tokens,

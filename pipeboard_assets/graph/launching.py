@@ -3,7 +3,7 @@
 The command and the sensors launch with the same words, so that both read the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -35,20 +35,28 @@ def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str
 
 
 def runs_of(
-    settings: Settings, warehouse: Warehouse, request: SyncRequest, *, now: datetime | None = None
+    settings: Settings,
+    warehouse: Warehouse,
+    request: SyncRequest,
+    *,
+    resting: frozenset[str] = frozenset(),
+    now: datetime | None = None,
 ) -> tuple[SyncRequest, ...]:
     """The runs that bring a request about, in order: one, or one a month while a first load is more than a day's tokens.
 
-    Raises PipedriveError where it has to ask how large the account is.
+    `resting`: entities that failed lately; the months of the others do not wait for theirs. Raises PipedriveError where it
+    has to ask how large the account is.
     """
     new = without_history(warehouse, request)
     now = now or datetime.now(UTC)
     begun = progress(warehouse, new, settings.history_start, now)
     if not new or (begun is None and not _is_too_large(settings, warehouse, new, now)):
         return (replace(request, without_history=new),)
+    new, request = new - resting, without(request, resting)
+    begun = progress(warehouse, new, settings.history_start, now)
     left = begun.left if begun is not None else tuple(reversed(months_between(settings.history_start, month_of(now))))
     read = {name: dict(months) for name, months in months_read(warehouse).items() if name in new}
-    recent = replace(request, assets=_not_waiting(request, new - read.keys()))
+    recent = without(request, new - read.keys())
     history = [
         replace(
             request,
@@ -66,10 +74,10 @@ def runs_of(
     return (*([recent] if set(recent.assets) & set(MONTHLY) else []), *history)
 
 
-def _not_waiting(request: SyncRequest, waiting: frozenset[str]) -> tuple[str, ...]:
-    """All but the entities of which no month is there yet, and the mart while it lacks one of them."""
-    absent = {*waiting, MAIN_BI.name} if waiting & set(UPSTREAM) else waiting
-    return tuple(name for name in request.assets if name not in absent)
+def without(request: SyncRequest, absent: Collection[str]) -> SyncRequest:
+    """The request, but for these entities, and for the mart where it would lack one of them."""
+    absent = {*absent, MAIN_BI.name} if set(absent) & set(UPSTREAM) else absent
+    return replace(request, assets=tuple(name for name in request.assets if name not in absent))
 
 
 def _is_too_large(settings: Settings, warehouse: Warehouse, new: frozenset[str], now: datetime) -> bool:

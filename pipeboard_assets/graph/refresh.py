@@ -14,6 +14,7 @@ from pipeboard_assets.graph.launching import run_config, run_tags, runs_of, sele
 from pipeboard_assets.graph.request import ASSETS, SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.graph.run_process import end_dead_runs
+from pipeboard_assets.sync.covered import failed_since
 from pipeboard_assets.sync.freshness import last_successes, late, spoken
 from pipeboard_assets.sync.history import progress
 from pipeboard_assets.sync.months import month_of, month_start
@@ -119,25 +120,25 @@ def build_refresh_sensor(
         end_dead_runs(context.instance)
         with open_warehouse(settings) as warehouse:
             successes = last_successes(warehouse)
-            history = progress(
-                warehouse,
-                without_history(warehouse, SyncRequest(prefix=settings.prefix)),
-                settings.history_start,
-                now(),
-            )
+            new = without_history(warehouse, SyncRequest(prefix=settings.prefix))
+            failing = new & failed_since(warehouse, now() - _LONGEST_PAUSE)
+            resting = failing if failing != new else frozenset()
+            history = progress(warehouse, new - resting, settings.history_start, now())
             situation = replace(
                 _runs(context.instance, settings.prefix + SYNC_ALL),
                 successes=successes,
-                history=None if history is None else str(history),
+                history=str(history) if history is not None and history.left else None,
             )
             decision = decide(situation, late_after=settings.warns_after, now=now())
             if not decision.starts:
                 return dg.SkipReason(decision.why)
             try:
-                runs = runs_of(settings, warehouse, SyncRequest(prefix=settings.prefix), now=now())
+                runs = runs_of(settings, warehouse, SyncRequest(prefix=settings.prefix), resting=resting, now=now())
             except PipedriveError as error:  # a first sync asks how large the account is
                 return dg.SkipReason(f"{decision.why} But no sync starts, because {error}")
         request = first_to_start(runs, successes, late_after=settings.warns_after, now=now())
+        if request is None:
+            return dg.SkipReason(f"{decision.why} But what is left failed lately: {', '.join(sorted(resting))}.")
         context.log.info("a sync starts: %s", decision.why)
         return dg.RunRequest(
             run_config=run_config(request),
@@ -150,14 +151,14 @@ def build_refresh_sensor(
 
 def first_to_start(
     runs: Sequence[SyncRequest], successes: Mapping[str, datetime], *, late_after: timedelta, now: datetime
-) -> SyncRequest:
-    """What changed, where that is due, else a month of the history.
+) -> SyncRequest | None:
+    """What changed, where that is due, else a month of the history; None where all that is due rests.
 
     A new month makes it due, too: it is read by its own bounds, and what changed at the end of the last one would be left out.
     """
     this_month = now - month_start(month_of(now))
     due = set(late(successes, ASSETS, after=min(late_after, this_month), now=now))
-    return next((run for run in runs if run.is_history or due & set(run.assets)), runs[0])
+    return next((run for run in runs if run.is_history or due & set(run.assets)), None)
 
 
 def _runs(instance: dg.DagsterInstance, job: str) -> Situation:

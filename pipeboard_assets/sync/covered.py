@@ -14,6 +14,11 @@ _MONTHS = """
 SELECT entity, facts ->> 'month' AS month, finished_at FROM pipeboard.load
 WHERE status = 'success' AND mode = 'history' ORDER BY finished_at
 """
+_FAILED_SINCE = """
+SELECT entity FROM (SELECT DISTINCT ON (entity) entity, status, finished_at FROM pipeboard.load
+                    ORDER BY entity, finished_at DESC) AS newest
+WHERE status = 'failed' AND finished_at > %s
+"""
 _LAST_STATUS = "SELECT status FROM pipeboard.load WHERE entity = %s ORDER BY finished_at DESC LIMIT 1"
 
 
@@ -34,6 +39,11 @@ def months_read(warehouse: Warehouse) -> Mapping[str, Sequence[tuple[str, dateti
     for row in warehouse.query(_MONTHS):
         months.setdefault(row["entity"], []).append((row["month"], row["finished_at"]))
     return months
+
+
+def failed_since(warehouse: Warehouse, moment: datetime) -> frozenset[str]:
+    """Entities whose newest load went wrong after that moment."""
+    return frozenset(row["entity"] for row in warehouse.query(_FAILED_SINCE, [moment]))
 
 
 def failed_last(warehouse: Warehouse, entity: str) -> bool:

@@ -17,6 +17,7 @@ from pipeboard_assets.sync.forecast import Forecaster
 from pipeboard_assets.sync.months import month_of, months_between
 from pipeboard_io import Warehouse
 from pipeboard_resources.pipedrive.endpoint import Endpoint, Forecast
+from pipeboard_resources.pipedrive.errors import ForbiddenError, GoneError, NotFoundError
 
 if TYPE_CHECKING:  # it loads httpx and redis, which `pipeboard status` does not need
     from pipeboard_resources.pipedrive.client import PipedriveClient
@@ -92,5 +93,8 @@ def highest_ids(client: "PipedriveClient", entity: Entity) -> Mapping[str, int]:
 
 
 def _highest_id(client: "PipedriveClient", endpoint: Endpoint) -> int:
-    page = client.page(endpoint, params={"sort_by": "id", "sort_direction": "desc", "limit": "1"})
+    try:
+        page = client.page(endpoint, params={"sort_by": "id", "sort_direction": "desc", "limit": "1"})
+    except (ForbiddenError, GoneError, NotFoundError):
+        return 0  # its own load says why it cannot be read; the others do not wait for that
     return max((int(record["id"]) for record in page.records), default=0)

@@ -87,6 +87,19 @@ def test_a_first_load_larger_than_the_days_tokens_is_spread_over_days(
     assert len(poor.server.requests) < 20
 
 
+def test_a_list_that_the_key_may_not_see_holds_up_no_other_month(poor: Account) -> None:
+    poor.company.set_permission("activities", allowed=False)
+    for _ in range(12):
+        outcome = sync(poor)
+        a_day_passes(poor)
+        if not any(each.status is Status.STOPPED for each in outcome.assets):
+            break
+    by_name = {each.asset: each for each in outcome.assets}
+    assert {name for name, each in by_name.items() if each.status is not Status.SUCCESS} == {"activities", "main_bi"}
+    assert "403" in str(by_name["activities"].error) and outcome.status is Status.FAILED
+    assert_equals_truth(poor, "deals", "persons", "organizations")
+
+
 def test_an_account_that_fits_is_read_in_one_run(fresh_account: Account) -> None:
     (run,) = runs_of(fresh_account.settings, fresh_account.warehouse, SyncRequest())
     assert run.without_history == frozenset(NEW) and not run.is_history
