@@ -49,7 +49,16 @@ class Killed(BaseException):
 class Line(psycopg.Connection[Any]):
     """A connection that is kept for the next one who needs it: a life makes hundreds."""
 
+    opened: ClassVar[list[Line]] = []
     free: ClassVar[list[Line]] = []
+    statements_to_live: ClassVar[int | None] = None
+
+    def execute(self, *args: Any, **options: Any) -> psycopg.Cursor[Any]:
+        if Line.statements_to_live is not None:
+            Line.statements_to_live -= 1
+            if Line.statements_to_live < 0:
+                raise Killed
+        return super().execute(*args, **options)
 
     def __exit__(self, *error: object) -> None:
         if self.info.transaction_status is TransactionStatus.IDLE and not self.closed:
@@ -60,8 +69,9 @@ class Line(psycopg.Connection[Any]):
     @classmethod
     def hang_up(cls) -> None:
         """What the end of a process does to its connections."""
-        while cls.free:
-            cls.free.pop().close()
+        cls.free.clear()
+        while cls.opened:
+            cls.opened.pop().close()
 
 
 @dataclass
@@ -78,9 +88,11 @@ class World:
         self.warehouse.migrate()
 
     def _connect(self) -> Line:
-        return (
-            Line.free.pop() if Line.free else Line.connect(self.database_url, autocommit=True, prepare_threshold=None)
-        )
+        if not Line.free:
+            line = Line.connect(self.database_url, autocommit=True, prepare_threshold=None)
+            Line.opened.append(line)
+            return line
+        return Line.free.pop()
 
     def begin(self) -> Company:
         """An empty database and a small new company."""
@@ -203,12 +215,10 @@ class CompanyLife(RuleBasedStateMachine):
         self.sync(FULL)
         self.assert_equals_truth()
 
-    @rule(first=st.integers(0, 10), months=st.integers(1, 11))
-    def backfill(self, first: int, months: int) -> None:
+    @rule(first=st.integers(0, 10), months=st.integers(1, 11), mode=st.sampled_from([Mode.BACKFILL, Mode.HISTORY]))
+    def backfill(self, first: int, months: int, mode: Mode) -> None:
         last = min(first + months, 11)
-        window = Window(
-            Mode.BACKFILL, MONTHS[first] if first else None, MONTHS[last] if last < 11 else None, last == 11
-        )
+        window = Window(mode, MONTHS[first] if first else None, MONTHS[last] if last < 11 else None, last == 11)
         self.sync(window)
         self.assert_every_living_record_is_right(window)
 
@@ -231,7 +241,15 @@ class CompanyLife(RuleBasedStateMachine):
             if next(pages, None) is None:
                 raise Killed
 
-        self.disturbed(window, "killed", page_read=page_read)
+        self.disturbed(window, "killed while reading", page_read=page_read)
+
+    @rule(window=st.sampled_from([FULL, Window(Mode.INCREMENTAL, MONTHS[10])]), statements=st.integers(0, 60))  # fmt: skip
+    def a_sync_is_killed_at_a_statement(self, window: Window, statements: int) -> None:
+        self.disturbed(window, "killed at a statement", statements_to_live=statements)
+
+    @rule()
+    def a_full_sync_minds_mass_deletes(self) -> None:
+        self.disturbed(FULL, "minding mass deletes", allow_mass_delete=False)
 
     @rule(window=st.sampled_from([FULL, Window(Mode.INCREMENTAL, MONTHS[10])]), seed=st.integers(0, 2**16))  # fmt: skip
     def a_sync_reads_while_somebody_works(self, window: Window, seed: int) -> None:
@@ -257,7 +275,7 @@ class CompanyLife(RuleBasedStateMachine):
 
     # How it is judged.
 
-    def sync(self, window: Window, *, skew: int = 0, **options: Any) -> None:
+    def sync(self, window: Window, *, skew: int = 0, allow_mass_delete: bool = True, **options: Any) -> None:
         """As a Dagster step does it, retries for fresh field metadata included."""
         for attempt in range(3):
             with self.world.client(skew) as client:
@@ -267,7 +285,11 @@ class CompanyLife(RuleBasedStateMachine):
                         window=window,
                         client=client,
                         warehouse=self.world.warehouse,
-                        policy=Policy(overlap=timedelta(minutes=10), allow_mass_delete=True, bypass_cache=attempt > 0),
+                        policy=Policy(
+                            overlap=timedelta(minutes=10),
+                            allow_mass_delete=allow_mass_delete,
+                            bypass_cache=attempt > 0,
+                        ),
                         **options,
                     )
                     self.world.warehouse.load(sync.load())
@@ -277,16 +299,20 @@ class CompanyLife(RuleBasedStateMachine):
                 return
         raise AssertionError("the field metadata never settled")
 
-    def disturbed(self, window: Window, by: str, **options: Any) -> None:
-        """Complete, or an error with table and watermark as before."""
+    def disturbed(self, window: Window, by: str, *, statements_to_live: int | None = None, **options: Any) -> None:
+        """Complete, or an error with table and watermark as before; only who dies at a statement may have published by then."""
         before = self.snapshot()
+        Line.statements_to_live = statements_to_live
         try:
             self.sync(window, **options)
         except (PipedriveError, WarehouseError, Killed):
+            Line.statements_to_live = None
             Line.hang_up()
-            assert self.snapshot() == before
-            self.world.faults_survived[f"{by}: refused"] += 1
-            return
+            if statements_to_live is None or self.snapshot() == before:
+                assert self.snapshot() == before
+                self.world.faults_survived[f"{by}: refused"] += 1
+                return
+        Line.statements_to_live = None
         self.world.faults_survived[f"{by}: complete"] += 1
         if window.mode is Mode.FULL:
             self.assert_equals_truth()
