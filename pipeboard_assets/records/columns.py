@@ -1,4 +1,4 @@
-"""Python values of one column into one polars series of the declared type; what does not parse is said, not guessed."""
+"""Python values of a column into a polars series of the declared type; what does not parse is said, not guessed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -48,24 +48,41 @@ def _decimal_text(value: Decimal) -> str:
 _ENCODERS: Mapping[ColumnType, Callable[[Any], str]] = {
     ColumnType.NUMERIC: _decimal_text,
     ColumnType.JSONB: json_text,
+    # A list a row is a series a row to polars: 1.3 ms for 500 of them, 0.15 ms by way of JSON.
+    ColumnType.BIGINT_ARRAY: json_text,
+    ColumnType.TEXT_ARRAY: json_text,
 }
 
 
-def column_series(name: str, kind: ColumnType, values: Sequence[Any]) -> tuple[pl.Series, list[int]]:
-    """The series, and the positions whose text is no such date or time (null in the series)."""
+def column_series(name: str, kind: ColumnType, values: Sequence[Any]) -> pl.Series:
+    """Dates, times and instants are still text: `parse_times` reads them."""
     if kind in _FORMATS:
-        return _parsed(pl.Series(name, values, dtype=pl.String), kind)
+        return pl.Series(name, values, dtype=pl.String)
     encode = _ENCODERS.get(kind)
     if encode is not None:
         values = [None if value is None else encode(value) for value in values]
-    return pl.Series(name, values, dtype=_DTYPES[kind]), []
+    if kind in (ColumnType.BIGINT_ARRAY, ColumnType.TEXT_ARRAY):
+        return pl.Series(name, values, dtype=pl.String).str.json_decode(_DTYPES[kind])
+    return pl.Series(name, values, dtype=_DTYPES[kind])
 
 
-def _parsed(text: pl.Series, kind: ColumnType) -> tuple[pl.Series, list[int]]:
-    series = pl.Series(text.name, [None], dtype=_DTYPES[kind]).new_from_index(0, len(text))
-    for pattern in _FORMATS[kind]:
+def parse_times(frame: pl.DataFrame, kinds: Mapping[str, ColumnType]) -> tuple[pl.DataFrame, dict[str, list[int]]]:
+    """The frame with the columns of `kinds` read, and by column the positions whose text is no such date or time (now null).
+
+    Nearly every text is in the usual format, which is read in all columns at once: one call of polars, not one a column.
+    """
+    names = [name for name in frame.columns if kinds.get(name) in _FORMATS]
+    usual = [pl.col(name).str.strptime(_DTYPES[kinds[name]], _FORMATS[kinds[name]][0], strict=False) for name in names]
+    parsed = frame.with_columns(usual)
+    unread = {}
+    for name in [name for name in names if parsed[name].null_count() > frame[name].null_count()]:
+        series, unread[name] = _parsed_otherwise(frame[name], parsed[name], kinds[name])
+        parsed = parsed.with_columns(series)
+    return parsed, unread
+
+
+def _parsed_otherwise(text: pl.Series, series: pl.Series, kind: ColumnType) -> tuple[pl.Series, list[int]]:
+    for pattern in _FORMATS[kind][1:]:
         series = series.fill_null(text.str.strptime(_DTYPES[kind], pattern, strict=False))
-        if series.null_count() == text.null_count():
-            return series, []
     unread = text.is_not_null() & series.is_null() & ~text.str.contains(_EMPTY)
     return series, unread.arg_true().to_list()

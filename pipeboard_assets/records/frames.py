@@ -17,7 +17,7 @@ import polars as pl
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.catalog.record import Record
 from pipeboard_assets.catalog.shapes import JSON, Shape, column_names
-from pipeboard_assets.records.columns import column_series, json_text
+from pipeboard_assets.records.columns import column_series, json_text, parse_times
 from pipeboard_assets.records.custom_fields import LABELS, CustomFields
 from pipeboard_assets.records.validation import PageValidator, Raw
 from pipeboard_io import Column, ColumnType, Reject, Table
@@ -79,6 +79,7 @@ class Framer:
         self._custom = custom
         self._now = now
         self._base = base_attributes(entity)
+        self._custom_keys = custom.keys
         self._placed = tuple(Attribute(field.key, field.shape, field.columns) for field in custom.placed)
         self._validator = PageValidator(entity.record, custom)
 
@@ -105,20 +106,20 @@ class Framer:
         for attribute in self._base:
             builder.add(attribute, [record.__dict__[attribute.key] for record in records])
         builder.mark_absent(self._base, [record.model_fields_set for record in records])
-        if self._custom.keys:
+        if self._custom_keys:
             self._add_custom_fields(builder, records)
         strangers = [self._strangers(record) for record in records]
         builder.add(
             _json_attribute(EXTRA), [_extra(record, keys) for record, keys in zip(records, strangers, strict=True)]
         )
-        frame = self._with_deleted_at(builder.frame())
+        frame = self._with_deleted_at(builder.frame())  # which adds to the rejects, too
         unknown = frozenset().union(*strangers, self._unknown_options(records))
         return Framed(frame, (*validated.rejects, *builder.rejects), _newest(frame), unknown)
 
     def _strangers(self, record: Record) -> frozenset[str]:
         """Keys below `custom_fields` that are no field we know."""
         group = record.__dict__["custom_fields"]
-        return frozenset() if group is None else frozenset(group.keys() - self._custom.keys)
+        return frozenset() if group is None else frozenset(group.keys() - self._custom_keys)
 
     def _unknown_options(self, records: Sequence[Record]) -> frozenset[str]:
         groups = [group for record in records if (group := record.__dict__["custom_fields"]) is not None]
@@ -133,8 +134,7 @@ class Framer:
         groups = [record.__dict__["custom_fields"] or {} for record in records]
         for attribute in self._placed:
             builder.add(attribute, [group.get(attribute.key) for group in groups])
-        everything = self._custom.keys
-        builder.mark_absent(self._placed, [_custom_keys_sent(record, everything) for record in records])
+        builder.mark_absent(self._placed, [_custom_keys_sent(record, self._custom_keys) for record in records])
         if self._custom.overflow:
             attribute = _json_attribute(OVERFLOW)
             builder.add(attribute, [_only(group, self._custom.overflow) for group in groups])
@@ -162,6 +162,7 @@ class _FrameBuilder:
         self._keys = keys
         self._raws = raws
         self._columns: dict[str, pl.Series] = {}
+        self._kinds: dict[str, ColumnType] = {}
         self._absent: list[list[str]] = [[] for _ in keys]
 
     def add(self, attribute: Attribute, values: Sequence[Any]) -> None:
@@ -175,12 +176,8 @@ class _FrameBuilder:
             self._add_column(column, [row[position] for row in rows])
 
     def _add_column(self, column: Column, values: Sequence[Any]) -> None:
-        series, unread = column_series(column.name, column.type, values)
-        self._columns[column.name] = series
-        for position in unread:
-            reason = f"{values[position]!r} is no {column.type.value}"
-            raw = json_text(self._raws[position])
-            self.rejects.append(Reject(key=str(self._keys[position]), column=column.name, reason=reason, raw=raw))
+        self._columns[column.name] = column_series(column.name, column.type, values)
+        self._kinds[column.name] = column.type
 
     def mark_absent(self, attributes: Sequence[Attribute], sent: Sequence[AbstractSet[str]]) -> None:
         """`sent`: the keys that each record had. Most pages miss none, so that case costs one comparison a row."""
@@ -199,7 +196,14 @@ class _FrameBuilder:
         if any(self._absent):
             absent = [names or None for names in self._absent]
             self._columns[ABSENT] = pl.Series(ABSENT, absent, dtype=pl.List(pl.String))
-        return pl.DataFrame(list(self._columns.values()))
+        as_sent = pl.DataFrame(list(self._columns.values()))
+        frame, unread = parse_times(as_sent, self._kinds)
+        for name, positions in unread.items():
+            for position in positions:
+                reason = f"{as_sent[name][position]!r} is no {self._kinds[name].value}"
+                raw = json_text(self._raws[position])
+                self.rejects.append(Reject(key=str(self._keys[position]), column=name, reason=reason, raw=raw))
+        return frame
 
 
 def _json_attribute(column: Column) -> Attribute:
