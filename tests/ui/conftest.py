@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import PROJECT_ROOT
+from tests.fixtures.caddy import Proxy, proxy
 from tests.fixtures.debian import program
 
 # Soon enough to be waited for, late enough for the tests of a healthy graph.
@@ -126,6 +127,14 @@ def page(browser: Browser, installation: Installation) -> Iterator[Page]:
     context.set_default_timeout(30_000)
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture(scope="module")
+def site(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    """The same UI behind the proxy of the deployment."""
+    port = int(installation.url.rpartition(":")[2])
+    with proxy(tmp_path_factory.mktemp("proxy"), {"webserver": port}) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,13 +1,15 @@
 """What a person sees and does in Dagster's UI, in a real browser. In order: the last tests spoil what the first ones see."""
 
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import Page, TimeoutError, expect
+from playwright.sync_api import Browser, Page, TimeoutError, expect
 
 from pipeboard_assets.graph.request import ASSETS
+from tests.fixtures.caddy import OPERATOR, Proxy
 from tests.ui.conftest import LATE_AFTER_SECONDS, Installation
 
 pytestmark = pytest.mark.timeout(300)
@@ -53,6 +55,50 @@ def test_a_click_materializes_an_asset(page: Page) -> None:
     page.get_by_role("link", name="View", exact=True).click()
     page.wait_for_url("**/runs/*")
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=90 * SECONDS)
+
+
+@pytest.fixture
+def operators_page(browser: Browser, site: Proxy) -> Iterator[Page]:
+    """Of a browser that hands the operator's login to the site, whoever asks."""
+    name, password = OPERATOR
+    login = b64encode(f"{name}:{password}".encode()).decode()
+    context = browser.new_context(
+        base_url=site.url, ignore_https_errors=True, extra_http_headers={"Authorization": f"Basic {login}"}
+    )
+    context.set_default_timeout(30 * SECONDS)
+    yield context.new_page()
+    context.close()
+
+
+def test_behind_the_proxy_a_click_works_and_the_page_is_told_how_it_goes(operators_page: Page) -> None:
+    heard: list[str | bytes] = []
+    operators_page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: heard.append(frame)))
+    operators_page.goto("/assets/pipedrive/stages")
+    operators_page.get_by_role("button", name="Materialize").first.click()
+    expect(operators_page.get_by_text("Launched run")).to_be_visible()
+    operators_page.get_by_role("link", name="View", exact=True).click()
+    operators_page.wait_for_url("**/runs/*")
+    expect(operators_page.get_by_text("Success", exact=True).first).to_be_visible(timeout=90 * SECONDS)
+    assert "PipelineRunLogsSubscriptionSuccess" in str(heard)
+
+
+def test_behind_the_proxy_a_foreign_page_asks_in_vain(
+    operators_page: Page, installation: Installation, site: Proxy
+) -> None:
+    statuses: dict[str, int] = {}
+    operators_page.on("response", lambda answer: statuses.update({answer.url: answer.status}))
+    operators_page.goto(f"{installation.url}/server_info")  # another site, as any that people visit
+    operators_page.evaluate(
+        """urls => Promise.all(urls.flatMap(url => [
+            fetch(url + "/graphql?query=mutation{setNuxSeen}&get", {mode: "no-cors", credentials: "include"}),
+            fetch(url + "/graphql?query=mutation{setNuxSeen}&post",
+                  {mode: "no-cors", credentials: "include", method: "POST", body: "x"})]))""",
+        [site.url, installation.url],
+    )
+    asked = {url: status for url, status in statuses.items() if "graphql" in url}
+    assert {status for url, status in asked.items() if url.startswith(site.url)} == {403}
+    assert {status for url, status in asked.items() if url.startswith(installation.url)} == {200}, "Dagster takes it"
+    assert len(asked) == 4
 
 
 def test_three_months_are_read_again_by_a_backfill(page: Page, installation: Installation) -> None:
