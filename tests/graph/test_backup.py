@@ -29,6 +29,7 @@ from pipeboard_io import (
     Table,
     Warehouse,
     archive,
+    dumping,
 )
 from pipeboard_io.dumping import dump
 from pipeboard_io.snapshot import Snapshot
@@ -139,6 +140,46 @@ def test_a_backup_and_a_load_beside_it_wait_for_nothing_of_each_other(
     ).stdout
     assert "TABLE DATA s t" in listed and "TABLE pipeboard checkpoint" in listed
     assert "stage_t_" not in listed and "TABLE DATA pipeboard checkpoint" not in listed
+
+
+@pytest.fixture
+def dumped(fresh_database: str, tmp_path: Path) -> Iterator[Path]:
+    """A table with one row, dumped by the newest client that there is; then its schema was emptied."""
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA s")
+        connection.execute("CREATE TABLE s.t AS SELECT 'SET transaction_timeout = 0;' AS says")
+        program = find_client("pg_dump", oldest_major=18).path
+        with Warehouse(fresh_database).snapshot() as snapshot, (tmp_path / "dump").open("wb") as sink:
+            dump(program, fresh_database, schemas=["s"], snapshot=snapshot, sink=sink)
+        connection.execute("DROP TABLE s.t")
+    yield tmp_path / "dump"
+
+
+def put_back(program: Path, url: str, dumped: Path) -> None:
+    with dumped.open("rb") as source:
+        dumping.restore(program, url, schemas=["s"], source=source)
+
+
+def test_a_client_that_is_newer_than_the_server_restores_into_it(dumped: Path, fresh_database: str) -> None:
+    put_back(find_client("pg_restore", oldest_major=18).path, fresh_database, dumped)
+    with psycopg.connect(fresh_database) as connection:
+        assert connection.execute("SELECT says FROM s.t").fetchall() == [("SET transaction_timeout = 0;",)]
+
+
+def test_a_restore_that_does_not_come_to_its_end_leaves_nothing(
+    dumped: Path, fresh_database: str, tmp_path: Path
+) -> None:
+    real, program = find_client("pg_restore", oldest_major=18).path, tmp_path / "pg_restore"
+    (tmp_path / "psql").symlink_to(real.with_name("psql"))
+    program.write_text(f'#!/bin/sh\n"{real}" "$@" | sed "/^COMMIT/,\\$d"\necho "out of luck" >&2\nexit 1\n')
+    program.chmod(0o755)
+    with pytest.raises(DumpError, match="pg_restore failed: out of luck"):
+        put_back(program, fresh_database, dumped)
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        assert connection.execute("SELECT FROM pg_tables WHERE schemaname = 's'").fetchall() == []
+        connection.execute("CREATE VIEW s.t AS SELECT 1")
+    with pytest.raises(DumpError, match='psql failed: .*relation "t" already exists'):
+        put_back(real, fresh_database, dumped)
 
 
 def test_a_target_that_holds_anything_is_refused_and_left_alone(saved: tuple[Account, Path]) -> None:
