@@ -10,13 +10,15 @@
 -- Tables that another role made before: REASSIGN OWNED BY that_role TO pipeboard_loader.
 -- With PIPEBOARD_ACCOUNT=acme, roles and schemas of that company, acme_pipeboard_loader and so on:
 --     PGOPTIONS="-c pipeboard.account=acme" psql "$ADMIN_URL" -f deploy/roles.sql
--- PIPEBOARD_OLD_NAMES_SCHEMA: make that schema, and GRANT USAGE, CREATE ON SCHEMA it TO pipeboard_loader.
+-- With PIPEBOARD_OLD_NAMES_SCHEMA=antes, that schema besides: PGOPTIONS="-c pipeboard.old_names_schema=antes".
 DO $$
 DECLARE
     prefix text := coalesce(nullif(pg_catalog.current_setting('pipeboard.account', true), '') || '_', '');
     owner_role name := prefix || 'pipeboard_owner';
     loader_role name := prefix || 'pipeboard_loader';
     reader_role name := prefix || 'pipeboard_reader';
+    old_names name := nullif(pg_catalog.current_setting('pipeboard.old_names_schema', true), '');
+    read_places name[] := array_remove(ARRAY[prefix || 'pipedrive', prefix || 'bi', old_names], NULL);
     role name;
     place name;
 BEGIN
@@ -33,14 +35,14 @@ BEGIN
     EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO %I', pg_catalog.current_database(), loader_role);
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', pg_catalog.current_database(), reader_role);
 
-    FOREACH place IN ARRAY ARRAY[prefix || 'pipedrive', prefix || 'bi', prefix || 'pipeboard', 'dagster'] LOOP
+    FOREACH place IN ARRAY read_places || ARRAY[prefix || 'pipeboard', 'dagster']::name[] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = place) THEN
             EXECUTE format('CREATE SCHEMA %I AUTHORIZATION %I', place, owner_role);
         END IF;
         EXECUTE format('GRANT USAGE, CREATE ON SCHEMA %I TO %I', place, loader_role);
     END LOOP;
 
-    FOREACH place IN ARRAY ARRAY[prefix || 'pipedrive', prefix || 'bi'] LOOP
+    FOREACH place IN ARRAY read_places LOOP
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', place, reader_role);
         EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO %I', place, reader_role);
         -- What the loader creates later, and what whoever runs this creates, where that is the role in DATABASE_URL.

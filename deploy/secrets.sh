@@ -35,7 +35,9 @@ if [ ! -e "$folder/pipedrive_api_key" ]; then
     [ ! -t 0 ] || echo
 fi
 keep postgres_password "$(random)"
-keep database_url "postgresql://pipeboard:$(random)@postgres:5432/pipeboard"
+account=$(if [ -e .env ]; then sed -n 's/^PIPEBOARD_ACCOUNT=\(..*\)/\1_/p' .env; fi)
+keep database_url "postgresql://${account}pipeboard_loader:$(random)@postgres:5432/pipeboard"
+keep reader_url "postgresql://${account}pipeboard_reader:$(random)@postgres:5432/pipeboard"
 keep redis_url "redis://:$(random)@redis:6379/0"
 keep metabase_password "$(random)"
 keep grafana_password "$(random)"
