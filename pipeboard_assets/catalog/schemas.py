@@ -9,3 +9,9 @@ SCHEMAS = ("pipedrive", "bi", "pipeboard")
 def placement_of(settings: Settings) -> Placement:
     """PIPEBOARD_ACCOUNT goes before the name of each."""
     return Placement(settings.prefix, SCHEMAS)
+
+
+def schemas_of(settings: Settings) -> list[str]:
+    """Their names in the database, that of the old names among them; not Dagster's own."""
+    ours = map(placement_of(settings).schema, SCHEMAS)
+    return [*ours, *([settings.old_names_schema] if settings.old_names_schema else [])]

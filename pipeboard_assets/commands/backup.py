@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.catalog import CATALOG
-from pipeboard_assets.catalog.schemas import SCHEMAS, placement_of
+from pipeboard_assets.catalog.schemas import placement_of, schemas_of
 from pipeboard_assets.commands.console import say
 from pipeboard_assets.commands.environment import servers
 from pipeboard_assets.graph.checks import entity_checks, main_bi_checks, verdicts
@@ -35,7 +35,7 @@ def backup(settings: Settings, file: Path) -> int:
         with warehouse.snapshot() as snapshot:
             server = _server(snapshot)
             program = find_client("pg_dump", oldest_major=server)
-            schemas = [row["name"] for row in snapshot.query(_EXISTING, [_schemas(settings)])]
+            schemas = [row["name"] for row in snapshot.query(_EXISTING, [schemas_of(settings)])]
             tables = snapshot.contents(schemas)
             manifest = Manifest(
                 made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -121,11 +121,6 @@ def _findings(warehouse: Warehouse, snapshot: Snapshot, tables: Collection[str])
         for table, declared in checks.items()
         for verdict in verdicts(snapshot, table, [check for check in declared if check.tolerated_percent is not None])
     }
-
-
-def _schemas(settings: Settings) -> list[str]:
-    ours = map(placement_of(settings).schema, SCHEMAS)
-    return [*ours, *([settings.old_names_schema] if settings.old_names_schema else [])]
 
 
 def _server(snapshot: Snapshot) -> int:

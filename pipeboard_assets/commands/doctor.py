@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pipeboard_assets import instance_storage
 from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.catalog.schemas import schemas_of
 from pipeboard_assets.commands.console import show_finding
 from pipeboard_assets.commands.environment import dagster_home, lacking_settings, prepare_dagster_home, servers
 from pipeboard_assets.graph.resources import open_warehouse
@@ -107,8 +108,10 @@ def _postgres(settings: Settings, told: list[str]) -> Iterator[Finding]:
             (row,) = warehouse.query(
                 "SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int AS number, "
                 "current_user AS role, current_database() AS name, "
-                "has_database_privilege(current_database(), 'CREATE') AS may_create, "
-                "(SELECT count(*) FROM pg_namespace WHERE nspname IN ('pipedrive', 'bi', 'dagster')) AS schemas"
+                "has_database_privilege(current_database(), 'CREATE') AS may_create, ARRAY(SELECT name FROM "
+                "unnest(%s::text[]) AS name LEFT JOIN pg_namespace ON nspname = name "
+                "WHERE has_schema_privilege(pg_namespace.oid, 'CREATE') IS NOT TRUE) AS lacking",
+                [[*schemas_of(settings), instance_storage.SCHEMA]],
             )
     except WarehouseError as error:
         yield Finding("DATABASE_URL", False, str(error))
@@ -119,9 +122,12 @@ def _postgres(settings: Settings, told: list[str]) -> Iterator[Finding]:
         yield Finding(
             "PostgreSQL", True, f"{source}; version {row['version']}, database {row['name']}, role {row['role']}"
         )
-    grant = f'GRANT CREATE ON DATABASE "{row["name"]}" TO "{row["role"]}"'
-    may = row["may_create"] or row["schemas"] == 3
-    yield Finding("schemas", may, "may be created" if may else "the role may not create schemas", "" if may else grant)
+    if row["may_create"] or not row["lacking"]:
+        yield Finding("schemas", True, "may be created and filled")
+    else:
+        seen = f"the role may not create schemas, and cannot fill {', '.join(row['lacking'])}"
+        remedy = f'Run deploy/roles.sql, or GRANT CREATE ON DATABASE "{row["name"]}" TO "{row["role"]}".'
+        yield Finding("schemas", False, seen, remedy)
     yield _run_history(settings)
 
 

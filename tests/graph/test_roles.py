@@ -1,6 +1,7 @@
 """`deploy/roles.sql`: a sync needs no more than the loader has, and the loader has no more than a sync needs."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,6 +11,7 @@ from dagster_postgres import PostgresRunStorage
 from psycopg import sql
 
 from pipeboard_assets import instance_storage
+from pipeboard_assets.commands.doctor import Finding, examine
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import ROLES, Account
 from tests.graph.test_sync import assert_green
@@ -54,6 +56,15 @@ def test_the_loader_keeps_dagsters_history_in_its_schema(
     PostgresRunStorage(instance_storage.storage_url(url)).dispose()
     query = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'dagster'"
     assert admin.execute(query).fetchall() == [("pipeboard_loader",)]
+
+
+def test_doctor_says_which_schema_the_loader_lacks(loaded: Account, tmp_path: Path) -> None:
+    def schemas(**settings: str) -> Finding:
+        changed = loaded.settings.model_copy(update={"dagster_home": tmp_path, **settings})
+        return next(each for each in examine(changed) if each.subject == "schemas")
+
+    assert schemas().is_ok
+    assert schemas(old_names_schema="antes").seen == "the role may not create schemas, and cannot fill antes"
 
 
 def test_the_owner_looks_after_what_the_loader_made(loaded: Account, database_url: str) -> None:
