@@ -1,5 +1,6 @@
 """CI runs what people run: the Makefile's targets, on every Python that is allowed and both ends of PostgreSQL."""
 
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests.house.test_commands import TARGETS
 SCRIPT = (PROJECT_ROOT / ".ci" / "run").read_text(encoding="utf-8")
 WORKFLOWS = sorted((PROJECT_ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-BY_THE_RELEASE_ONLY = "gh release create"
+BY_THE_RELEASE_ONLY = ("deploy/release.sh", "gh release create")
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,20 @@ def test_a_tagged_commit_has_the_version_of_its_tag() -> None:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this is no git checkout, so nothing is tagged")
     assert tags in ([], [f"v{PROJECT['version']}"])
+
+
+def release(tag: str) -> "subprocess.CompletedProcess[str]":
+    environment = {"PATH": os.environ["PATH"], "GITHUB_REF_NAME": tag, "GITHUB_REPOSITORY": "Some-Body/PipeBoard"}
+    command = [PROJECT_ROOT / "deploy" / "release.sh"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=False)
+
+
+def test_a_release_has_the_version_of_its_tag_and_an_image_whose_name_registries_take() -> None:
+    version = PROJECT["version"]
+    assert release(f"v{version}").stdout == f"version={version}\nimage=ghcr.io/some-body/pipeboard\n"
+
+
+@pytest.mark.parametrize("tag", ["v99.0.0", f"{PROJECT['version']}", f"v{PROJECT['version']}-rc1"])
+def test_a_tag_that_is_not_the_version_becomes_nothing(tag: str) -> None:
+    refused = release(tag)
+    assert (refused.returncode, refused.stdout) == (1, "") and f"The tag {tag} is not v" in refused.stderr
