@@ -1,9 +1,10 @@
 """What is given to Kubernetes: accepted by its schemas, of the lock's Dagster, without secrets and without privileges.
 
-Not here: the chart itself, which no package index has. Its own schema sees the values when helm runs.
+The chart itself, which no package index has, is rendered with them in test_chart.py.
 """
 
 import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from pipeboard_assets.catalog.schemas import SCHEMAS
 from pipeboard_resources.settings import PROJECT_ROOT, Settings
 
 FOLDER = PROJECT_ROOT / "deploy" / "kubernetes"
+METRICS = (FOLDER / "metrics.yaml").read_text(encoding="utf-8")
 TEXT = (FOLDER / "values.yaml").read_text(encoding="utf-8")
 VALUES: dict[str, Any] = yaml.safe_load(TEXT)
 COMPANIES: list[dict[str, Any]] = VALUES["dagster-user-deployments"]["deployments"]
@@ -43,7 +45,7 @@ def pod_of(values: dict[str, Any]) -> dict[str, Any]:
         "volumeMounts": mounts,
     }
     if "readinessProbe" in values:
-        container["readinessProbe"] = {k: v for k, v in values["readinessProbe"].items() if k != "enabled"}
+        container["readinessProbe"] = values["readinessProbe"]
     spec = {
         "containers": [container],
         "securityContext": values["podSecurityContext"],
@@ -93,6 +95,12 @@ def test_the_chart_is_of_the_version_in_the_lock() -> None:
     lock = (PROJECT_ROOT / "requirements.lock").read_text(encoding="utf-8")
     (version,) = re.findall(r"^dagster==(\S+)", lock, re.MULTILINE)
     assert re.findall(r"--version (\S+)", TEXT) == [version]
+
+
+def test_the_image_has_a_tag_that_the_release_of_this_version_has() -> None:
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tags = {company["image"]["tag"] for company in COMPANIES} | set(re.findall(r"image: \S+:(\S+)", METRICS))
+    assert tags == {project["version"]}
 
 
 def test_the_image_runs_as_the_user_that_it_was_made_for() -> None:
