@@ -14,6 +14,7 @@ from tests.deploy.engine import Engine, NoEngineError
 
 FOLDER = Path(__file__).with_name("bases")
 
+_DEBIAN = "pipeboard-debian"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 _UNWANTED = shutil.ignore_patterns(
@@ -27,7 +28,8 @@ def provide(engine: Engine, images: Iterable[str], workspace: Path) -> list[str]
     if absent and not engine.is_ours:
         raise NoEngineError(f"this machine's Docker engine cannot pull {', '.join(absent)}")
     if absent:
-        _import_debian(engine, workspace / "debian")
+        if not engine.has(_DEBIAN):
+            _import_debian(engine, workspace / "debian")
         _fill_context(workspace / "context")
         for image in absent:
             engine.docker("build", "--target", _target(image), "--tag", image, workspace / "context")
@@ -48,7 +50,7 @@ def _import_debian(engine: Engine, folder: Path) -> None:
         f"--exclude=./{path}/*" for path in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale")
     ]
     with subprocess.Popen(["tar", "-C", folder, *left_out, "-c", "."], stdout=subprocess.PIPE) as tree:
-        engine.docker("import", "-", "pipeboard-debian", stdin=tree.stdout)
+        engine.docker("import", "-", _DEBIAN, stdin=tree.stdout)
     shutil.rmtree(folder)
 
 

@@ -133,3 +133,13 @@ def test_the_script_makes_secrets_once_and_asks_for_the_key_first(tmp_path: Path
     assert "the-key" not in first.stdout and first.stdout.count("password ") == 2
     assert folder.stat().st_mode & 0o777 == 0o700
     assert (run("").returncode, {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}) == (0, made)
+
+
+@pytest.mark.parametrize("document", ["deploy/RUNBOOK.md", "README.md", "README.pt-BR.md"])
+def test_a_document_names_services_that_compose_has(document: str) -> None:
+    text = (PROJECT_ROOT / document).read_text(encoding="utf-8")
+    told = re.findall(r"docker compose (exec|logs|restart|stop|up) ([^`|;&\n]*)", text)
+    words = [(verb, re.sub(r"--tail \d+|-\S+", "", rest).split()) for verb, rest in told]
+    # What comes after a service is said to it.
+    named = {name for verb, rest in words for name in (rest[:1] if verb in ("exec", "logs") else rest)}
+    assert named and named <= set(SERVICES)

@@ -71,7 +71,9 @@ def previous(installation: Installation, tmp_path_factory: pytest.TempPathFactor
     names = sorted(path.name for path in (PROJECT_ROOT / "deploy" / "demo-secrets").iterdir())
     if git("ls-tree", "--name-only", f"{revision}:deploy/demo-secrets").split() != names:
         pytest.skip(f"nothing was upgraded: there is no {revision} here with the same secrets")
-    with subprocess.Popen(["git", "archive", revision], cwd=PROJECT_ROOT, stdout=subprocess.PIPE) as archive:
+    # With the modes of a checkout: what did not change is not built again.
+    command = ["git", "-c", "tar.umask=022", "archive", revision]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE) as archive:
         subprocess.run(["tar", "-x", "-C", folder], stdin=archive.stdout, check=True)
     build(installation.engine, folder, PREVIOUS_IMAGE, tmp_path_factory.mktemp("bases"))
     return installation.at(folder / "deploy", image=PREVIOUS_IMAGE)
