@@ -8,7 +8,10 @@ prefix=${account:+${account}_}
 # password SECRET ROLE: what that secret says, if it is of that role
 password() {
     found=$(sed -n "s|^postgresql://$2:\([A-Za-z0-9._~-]*\)@.*|\1|p" "/run/secrets/$1")
-    [ -n "$found" ] || { echo "secrets/$1 is not postgresql://$2:password@postgres:5432/pipeboard" >&2 && exit 1; }
+    if [ -z "$found" ]; then
+        echo "secrets/$1 is not postgresql://$2:password@postgres:5432/pipeboard. Write it so, then run this script again." >&2
+        exit 1
+    fi
     echo "$found"
 }
 loader_password=$(password database_url "${prefix}pipeboard_loader")

@@ -94,10 +94,7 @@ def test_another_run_takes_over_a_new_password_and_keeps_everything(server: Serv
 def test_a_secret_of_another_role_is_refused_before_anything_is_made(server: Server) -> None:
     refused = server.run(PIPEBOARD_ACCOUNT="acme")
     assert refused.returncode == 1
-    assert (
-        refused.stderr
-        == "secrets/database_url is not postgresql://acme_pipeboard_loader:password@postgres:5432/pipeboard\n"
-    )
+    assert "secrets/database_url is not postgresql://acme_pipeboard_loader:password@" in refused.stderr
     with server.open("pipeboard_loader", "of-loader") as loader:
         assert loader.execute("SELECT FROM pg_roles WHERE rolname LIKE 'acme%'").fetchall() == []
 
