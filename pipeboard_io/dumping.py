@@ -69,7 +69,7 @@ def restore(program: Path, url: str, *, schemas: Sequence[str], source: IO[bytes
     # With --schema, pg_restore leaves the schemas themselves alone.
     options = ("--file=-", "--single-transaction", "--no-owner", "--no-privileges")
     reader: list[str | Path] = [program, *options, *(f"--schema={schema}" for schema in schemas)]
-    quietly = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+    quietly = ("--no-psqlrc", "--no-password", "--quiet", "--set=ON_ERROR_STOP=1")
     writer: list[str | Path] = [program.with_name("psql"), *quietly, f"--dbname={address}"]
     with (
         _running(writer, environment, stdin=subprocess.PIPE) as psql,

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -115,24 +116,47 @@ def test_compose_itself_takes_the_file(profile: str) -> None:
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
-def test_the_script_makes_secrets_once_and_asks_for_the_key_first(tmp_path: Path) -> None:
-    docker = tmp_path / "docker"  # the proxy's program, which hashes passwords, comes in an image
-    docker.write_text("#!/bin/sh\nread -r password && echo '$2a$14$of'$password\n", encoding="utf-8")
-    docker.chmod(0o755)
-    folder = tmp_path / "secrets"
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SECRETS": str(folder)}
+class Script:
+    """secrets.sh in a folder of its own, and a stand-in for docker: what hashes passwords comes in the proxy's image."""
 
-    def run(typed: str) -> "subprocess.CompletedProcess[str]":
-        command = [DEPLOY / "secrets.sh"]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secrets = folder / "secrets"
+        shutil.copy(DEPLOY / "secrets.sh", folder)
+        docker = folder / "docker"
+        docker.write_text("#!/bin/sh\nread -r password && echo '$2a$14$of'$password\n", encoding="utf-8")
+        docker.chmod(0o755)
+
+    def run(self, typed: str) -> "subprocess.CompletedProcess[str]":
+        environment = {"PATH": f"{self.folder}:{os.environ['PATH']}"}
+        command = [self.folder / "secrets.sh"]
         return subprocess.run(command, env=environment, input=typed, capture_output=True, text=True, check=False)
 
-    assert run("\n").returncode == 2 and list(folder.iterdir()) == []
-    first = run("the-key\n")
-    made = {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    def made(self) -> dict[str, str]:
+        return {path.name: path.read_text(encoding="utf-8") for path in self.secrets.iterdir()}
+
+
+def test_the_script_makes_secrets_once_and_asks_for_the_key_first(tmp_path: Path) -> None:
+    script = Script(tmp_path)
+    assert script.run("\n").returncode == 2 and script.made() == {}
+    first = script.run("the-key\n")
+    made = script.made()
     assert set(made) == set(COMPOSE["secrets"]) and made["pipedrive_api_key"] == "the-key\n"
     assert "the-key" not in first.stdout and first.stdout.count("password ") == 2
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert (run("").returncode, {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()}) == (0, made)
+    assert script.secrets.stat().st_mode & 0o777 == 0o700
+    assert (script.run("").returncode, script.made()) == (0, made)
+
+
+@pytest.mark.parametrize(
+    ("settings", "prefix"), [("", ""), ("PIPEBOARD_ACCOUNT=\n", ""), ("PIPEBOARD_ACCOUNT=acme\n", "acme_")]
+)
+def test_an_account_has_roles_of_its_own(tmp_path: Path, settings: str, prefix: str) -> None:
+    (tmp_path / ".env").write_text(f"SITE_ADDRESS=localhost\n{settings}", encoding="utf-8")
+    script = Script(tmp_path)
+    assert script.run("the-key\n").returncode == 0
+    made = script.made()
+    assert made["database_url"].startswith(f"postgresql://{prefix}pipeboard_loader:")
+    assert made["reader_url"].startswith(f"postgresql://{prefix}pipeboard_reader:")
 
 
 @pytest.mark.parametrize("document", ["deploy/RUNBOOK.md", "README.md", "README.pt-BR.md"])
