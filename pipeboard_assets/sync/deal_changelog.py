@@ -67,11 +67,13 @@ _SCHEMA: Mapping[str, Any] = {
     "user_id": pl.Int64,
 }
 _HAS_DEALS = "SELECT to_regclass('pipedrive.deals') IS NOT NULL AS exists"
-_UNREAD = """
-WITH read AS (
-    SELECT jsonb_array_elements(facts -> 'deals_read')::bigint AS id FROM pipeboard.load
-    WHERE entity = %(entity)s AND status = 'success'
-)
+# Deals whose changelog was asked for, be it that they have none any more.
+DEALS_READ = f"""
+SELECT jsonb_array_elements(facts -> 'deals_read')::bigint AS id FROM pipeboard.load
+WHERE entity = '{DEAL_CHANGELOG.entity}' AND status = 'success'
+"""
+_UNREAD = f"""
+WITH read AS ({DEALS_READ})
 SELECT id FROM pipedrive.deals AS d
 WHERE deleted_at IS NULL AND id <> ALL(%(staged)s) AND NOT EXISTS (SELECT FROM read WHERE read.id = d.id)
 ORDER BY status IS NOT DISTINCT FROM 'open' DESC, update_time DESC NULLS LAST, id DESC
@@ -97,8 +99,7 @@ def unread(warehouse: Warehouse) -> list[int]:
     """Ids of the living deals whose changelog is still to be asked for, in the order of asking. Raises LoadError."""
     if not warehouse.query(_HAS_DEALS)[0]["exists"]:
         raise LoadError("the history of deals is asked for deal by deal, and no deal is stored yet: run a sync first")
-    asked = {"entity": DEAL_CHANGELOG.entity, "staged": _staged(warehouse)}
-    return [row["id"] for row in warehouse.query(_UNREAD, asked)]
+    return [row["id"] for row in warehouse.query(_UNREAD, {"staged": _staged(warehouse)})]
 
 
 def _staged(warehouse: Warehouse) -> list[int]:

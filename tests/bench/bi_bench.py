@@ -132,7 +132,7 @@ class Bench:
         if calendar is not None:
             self.warehouse.load(calendar)
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(_MOVES.encode(), [STAGES])
+            connection.execute(_MOVES.encode(), {"stages": STAGES})
             connection.execute("VACUUM ANALYZE")
 
     def define(self) -> None:
@@ -196,12 +196,16 @@ def _time(connection: psycopg.Connection, select: str) -> float:
     return spent()
 
 
-# Two moves a deal: from the stage before the one before to where it is now.
+# Two moves a deal, from stage to stage until it is where it is now, as two syncs saw them.
 _MOVES = """
 INSERT INTO pipedrive.deal_change (deal_id, field, old_value, new_value, changed_at, noticed_at)
-SELECT d.id, f.field, CASE f.field WHEN 'stage_id' THEN ((d.stage_id + move) %% %s + 1)::text ELSE (d.add_time + move * interval '1 day')::text END,
-       NULL, d.add_time + move * interval '5 days', d.add_time + move * interval '5 days' + interval '1 hour'
-FROM pipedrive.deals AS d, generate_series(1, 2) AS move, (VALUES ('stage_id'), ('stage_change_time')) AS f(field)
+SELECT d.id, f.field, f.before, f.after, m.moved, m.moved + step.number * interval '1 hour'
+FROM pipedrive.deals AS d
+CROSS JOIN (VALUES (1, 1, 0.6, 0.8), (2, 0, 0.8, 1.0)) AS step (number, ahead, old_share, share)
+CROSS JOIN LATERAL (SELECT d.add_time + step.old_share * (d.stage_change_time - d.add_time) AS entered,
+                           d.add_time + step.share * (d.stage_change_time - d.add_time) AS moved) AS m
+CROSS JOIN LATERAL (VALUES ('stage_id', ((d.stage_id + step.ahead) %% %(stages)s + 1)::text, ((d.stage_id + step.ahead - 1) %% %(stages)s + 1)::text),
+                           ('stage_change_time', m.entered::text, m.moved::text)) AS f (field, before, after)
 """
 
 

@@ -86,7 +86,7 @@ def test_a_synced_company_passes_but_for_users_who_left(synced: Account) -> None
     assert odd <= {(name, "references") for name in ("organizations", "persons", "deals", "activities")} | {
         (name, "watermark")
         for name in found  # the company's clock stands still
-    }
+    } | {("bi.funnel", "history")}
     assert all(
         "is not in users" in example
         for name, check in odd
@@ -209,6 +209,30 @@ def test_a_synced_company_passes_but_for_users_who_left(synced: Account) -> None
             "7 rows here, ",
         ),
         ("bi.funnel", "adds_up", ("DELETE FROM pipeboard.mart_funnel WHERE won > 0",), Severity.ERROR, "won: "),
+        *(
+            (
+                "pipedrive.deal_stage_history",
+                "visits",
+                (
+                    f"CREATE VIEW public.other AS SELECT {columns} FROM {{t}} WHERE {rows}",
+                    "ALTER VIEW {t} RENAME TO old",
+                    "ALTER VIEW public.other SET SCHEMA pipedrive",
+                    "ALTER VIEW pipedrive.other RENAME TO deal_stage_history",
+                ),
+                Severity.ERROR,
+                example,
+            )
+            for columns, rows, example in (
+                ("*", "deal_id <> 1", "deal 1 has no visit"),
+                ("deal_id, stage_id + 1 AS stage_id, position, seconds, is_last", "true", "and its last visit is to"),
+                (
+                    "deal_id, stage_id, position + 1 AS position, seconds, is_last",
+                    "true",
+                    "deal 1 has visits out of order",
+                ),
+                ("deal_id, stage_id, position, -1 AS seconds, is_last", "true", "deal 1 has visits out of order"),
+            )
+        ),
         (
             "bi.closed_deals",
             "adds_up",

@@ -85,6 +85,28 @@ def test_the_stage_history_reaches_back_before_the_first_sync(fresh_account: Acc
     assert [stage for stage, _, _ in told(fresh_account)[deal["id"]]][-4:] == [here, there, here, there]
 
 
+def test_until_the_changelogs_are_read_a_warning_tells_how_many_deals_the_funnel_counts_too_little_of(
+    fresh_account: Account,
+) -> None:
+    def lacking() -> int:
+        checked = fresh_account.sync(assets=("pipelines",)).get("bi_views")
+        notes = {} if checked is None else dict(note.rstrip(")").split(" (") for note in checked.notes)
+        return int(notes.get("history", 0))
+
+    assert_green(fresh_account.sync())
+    moved = [
+        deal for deal in fresh_account.company.truth("deals") if (deal["stage_change_time"] or "") > deal["add_time"]
+    ]
+    assert lacking() == len(moved) > 0
+    fresh = fresh_account.company.create("deals", {"title": "seen from its first day"})
+    assert_green(fresh_account.sync(assets=("deals",)))
+    move(fresh_account, fresh, stages_of(fresh_account, fresh_account.company.get("deals", fresh))[1])
+    assert_green(fresh_account.sync(assets=("deals",)))
+    assert lacking() == len(moved)
+    assert complete(fresh_account).status is Status.SUCCESS
+    assert lacking() == 0
+
+
 def test_what_happens_afterwards_is_told_by_the_syncs_and_costs_no_call(fresh_account: Account) -> None:
     assert_green(fresh_account.sync(assets=("deals",)))
     first, second = open_deals(fresh_account)[:2]

@@ -1,4 +1,5 @@
 -- The funnel: living deals that entered a stage in a month, and what became of them until now.
+-- Of moves before the first sync it counts those that `pipeboard sync --deal-history` has read.
 -- reads: pipedrive.deals, pipedrive.stages, pipedrive.pipelines, pipedrive.deal_stage_history
 -- key: stage_id, month
 -- pipeline_id: pipedrive.pipelines.id
