@@ -5,9 +5,10 @@ against reserved names and all other columns, and do not depend on the order in 
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Self
 
 from anyascii import anyascii
 from psycopg import sql
@@ -360,6 +361,14 @@ class _Relabel:
     is_set: bool
     labels: Mapping[str, str]
 
+    def masked(self, masks: Mapping[str, Callable[[str], str | None]]) -> Self:
+        """With what the column holds in the place of the labels."""
+        mask = masks.get(self.label_column)
+        if mask is None:
+            return self
+        shown = {number: mask(label) for number, label in self.labels.items()}
+        return replace(self, labels={number: text for number, text in shown.items() if text is not None})
+
 
 # A load reads the options before it claims its stage. Renames of that time, too, it may not have seen.
 _READ_BEFORE = "interval '1 hour'"
@@ -372,10 +381,11 @@ FOR UPDATE OF o
 """
 
 
-def relabel(connection: Connection, target: Target) -> int:
+def relabel(connection: Connection, target: Target, masks: Mapping[str, Callable[[str], str | None]]) -> int:
     """Renews the stored labels of renamed options, one statement for the whole table; returns the rows it changed.
 
     Those renamed since this load read them as well, although another load renewed them: it may have staged the old label.
+    `masks`: what a column holds in the place of a label, None where it holds nothing.
     """
     entity = target.table.entity
     pending = connection.execute(target.compose(_RENAMED), [entity, target.stage.started_at]).fetchall()
@@ -387,10 +397,11 @@ def relabel(connection: Connection, target: Target) -> int:
     known = _read(connection, target.state, entity)
     declared = {column.name for column in target.table.columns}
     stored = {key: _relabel_of(known.fields[key], by_id) for key, by_id in labels.items()}
-    changes = [found for found in stored.values() if found and found.label_column in declared]
+    ours = [found for found in stored.values() if found and found.label_column in declared]
+    changes = [shown for found in ours if (shown := found.masked(masks)).labels]
     changed = connection.execute(_relabel_statement(target, changes)).rowcount if changes else 0
     # The others wait for a load that declares their column.
-    done = [key for key, found in stored.items() if found is None or found in changes]
+    done = [key for key, found in stored.items() if found is None or found in ours]
     with connection.cursor() as cursor:
         cursor.executemany(
             _option_sql(target.state, "relabel = false"), [(entity, key, int(n)) for key in done for n in labels[key]]

@@ -98,7 +98,8 @@ class Load:
     it is called after the staged rows were claimed, so rows and checkpoint cannot disagree. `watermarks` and `facts` are
     called once when the frames are drained; watermarks move only forward and only together with the rows. `stops` are
     exceptions that mean "stopped on purpose": the ledger says stopped, not failed. `trace` keeps what columns said before, `versions` whole rows,
-    `touch` notes what was written, `scope` computes only what such notes lead to.
+    `touch` notes what was written, `scope` computes only what such notes lead to. `masks`: columns whose frames bring other texts than
+    the source has; the label of a renamed option is put through them before it is stored (None: it is not).
     """
 
     table: Table
@@ -115,6 +116,7 @@ class Load:
     trace: "Trace | None" = None
     versions: "Versions | None" = None
     scope: Scope | None = None
+    masks: Mapping[str, Callable[[str], str | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.frames is None) == (self.select is None):

@@ -383,7 +383,7 @@ class Loader:
         vanished = 0
         if job.reconcile and not was_empty:
             vanished = tombstones.delete_vanished(connection, target, job.reconcile, living_before=living_before)
-        relabelled = dictionary.relabel(connection, target)
+        relabelled = dictionary.relabel(connection, target, job.load.masks)
         if touch is not None and was_empty and staged:
             touched.note_all(connection, target)
         elif touch is not None and (vanished or relabelled):

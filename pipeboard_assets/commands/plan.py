@@ -11,6 +11,7 @@ from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.commands.console import say, show_table
 from pipeboard_assets.commands.environment import servers
+from pipeboard_assets.graph.entity_assets import masks_of
 from pipeboard_assets.graph.launching import mode_of, runs_of
 from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
@@ -95,7 +96,7 @@ def _forecasts(
             yield forecaster.of_months(entity, len(months), highest_ids=highest_ids(client, entity))
     if request.deal_history:
         client.current_user()  # any answer tells how many tokens are left
-        yield changelog_forecast(warehouse)
+        yield changelog_forecast(warehouse, masks_of(settings).how("deals"))
 
 
 def _window(entity: Entity, run: SyncRequest, history_start: str, now: datetime) -> Window:

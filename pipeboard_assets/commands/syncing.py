@@ -14,6 +14,7 @@ from pipeboard_assets.commands.console import progress_display, say, show_outcom
 from pipeboard_assets.commands.environment import dagster_instance, servers
 from pipeboard_assets.commands.runner import INTERRUPTED, run_sync
 from pipeboard_assets.definitions import build_defs
+from pipeboard_assets.graph.entity_assets import masks_of
 from pipeboard_assets.graph.launching import runs_of, without
 from pipeboard_assets.graph.observer import Display, Observer, Silence
 from pipeboard_assets.graph.outcome import AssetOutcome, Status, SyncOutcome, overall, together
@@ -74,7 +75,7 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
             if any(each.status is Status.STOPPED for each in assets):
                 break
         if request.deal_history and outcome.status in (Status.SUCCESS, Status.STOPPED):
-            say(deal_history_told(warehouse))
+            say(deal_history_told(warehouse, masks_of(settings).how("deals")))
         if told := history_told(warehouse, settings.history_start, datetime.now(UTC)):
             say(told)
     return outcome

@@ -59,7 +59,7 @@ def _load_next(context: dg.AssetExecutionContext, settings: Settings, observer: 
         warehouse=context.resources.warehouse,
         run_id=context.run.run_id,
         page_read=tally.page_read,
-        hidden=masks_of(settings).columns("deals"),
+        hidden=masks_of(settings).how("deals"),
     )
     try:
         load = sync.load()

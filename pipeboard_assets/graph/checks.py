@@ -3,7 +3,7 @@
 Each check is one SELECT of findings; all checks of a table travel in one statement. No Dagster.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +18,8 @@ _EXAMPLES = 5
 _SPARE_ROWS = 5
 
 _QUIET_DAYS = 14
+
+_NOTHING_MASKED: Mapping[str, str] = {}
 
 
 class Severity(StrEnum):
@@ -106,16 +108,19 @@ def _successes(name: str) -> str:
                 WHERE entity = '{name}' AND status = 'success' ORDER BY id DESC LIMIT 11) AS load"""
 
 
-def entity_checks(entity: Entity, complete: frozenset[str] = frozenset()) -> tuple[Check, ...]:
+def entity_checks(
+    entity: Entity, complete: frozenset[str] = frozenset(), masked: Mapping[str, str] = _NOTHING_MASKED
+) -> tuple[Check, ...]:
     """The checks that an entity's declaration asks for. `complete`: entities that were read whole, so that what is not
-    in their table is not there."""
+    in their table is not there; `masked`: columns that the settings hide, and how."""
     table = f"pipedrive.{entity.name}"
+    required = [name for name in entity.required if masked.get(name) != "null"]
     optional = (
-        _required_columns(entity, table) if entity.required else None,
+        _required_columns(required, table) if required else None,
         _references(entity, table, complete) if entity.references else None,
         _watermark(entity) if entity.is_incremental else None,
         _custom_fields(entity.name, table) if entity.fields is not None else None,
-        _summary_of_pipedrive(entity, table) if entity.has_summary else None,
+        _summary_of_pipedrive(entity, table, masked.keys()) if entity.has_summary else None,
     )
     always = (_unique_key(table, "id"), _volume(entity.name), _rejected_records(entity.name), _columns(entity.name))
     return (*always, *(check for check in optional if check is not None))
@@ -184,14 +189,14 @@ def _unique_key(table: str, key: str) -> Check:
     )
 
 
-def _required_columns(entity: Entity, table: str) -> Check:
-    lacking = ", ".join(f"CASE WHEN {name} IS NULL THEN '{name}' END" for name in entity.required)
+def _required_columns(required: Sequence[str], table: str) -> Check:
+    lacking = ", ".join(f"CASE WHEN {name} IS NULL THEN '{name}' END" for name in required)
     return Check(
         name="required_columns",
-        expected=f"{', '.join(entity.required)}: filled in every living row.",
+        expected=f"{', '.join(required)}: filled in every living row.",
         findings=f"""
             SELECT format('id %s lacks %s', id, concat_ws(', ', {lacking})), 1
-            FROM {table} WHERE deleted_at IS NULL AND ({" OR ".join(f"{name} IS NULL" for name in entity.required)})""",
+            FROM {table} WHERE deleted_at IS NULL AND ({" OR ".join(f"{name} IS NULL" for name in required)})""",
         remedy="Fill them in in Pipedrive. So many at once would mean that the API names them otherwise now: "
         "look into the column `extra`.",
         tolerated_percent=1,
@@ -288,20 +293,31 @@ def _watermark(entity: Entity) -> Check:
     )
 
 
-def _summary_of_pipedrive(entity: Entity, table: str) -> Check:
+def _summary_of_pipedrive(entity: Entity, table: str, masked: Collection[str]) -> Check:
     """Only right after a full sync, which asks Pipedrive; what changes afterwards is not in its answer."""
+    if hidden := [name for name in ("status", "currency", entity.second_list_when) if name in masked]:
+        return Check(
+            name="summary",
+            expected=f"Nothing: PIPEBOARD_MASK hides {', '.join(hidden)}, without which {entity.name} cannot be compared with "
+            "what Pipedrive itself counts.",
+            findings="SELECT '', 0 WHERE false",
+            remedy="",
+        )
+    has_value = "value" not in masked
+    worth = " worth %s" if has_value else "%s"
     return Check(
         name="summary",
-        expected="By status and currency as many records, and as much value, as Pipedrive itself counts (without archived "
-        "ones); compared after a full sync.",
+        expected=f"By status and currency as many records{', and as much value,' if has_value else ''} as Pipedrive itself "
+        f"counts (without archived ones{'' if has_value else '; PIPEBOARD_MASK hides what they are worth'}); compared after "
+        "a full sync.",
         findings=f"""
-            SELECT format('%s %s: %s worth %s here, %s worth %s in Pipedrive', status, currency, here, worth, there, value),
+            SELECT format('%s %s: %s{worth} here, %s{worth} in Pipedrive', status, currency, here, worth, there, value),
                    greatest(1, abs(here - there))
             FROM (SELECT facts -> 'summary' AS summary FROM pipeboard.load
                   WHERE entity = '{entity.name}' AND status = 'success' ORDER BY id DESC LIMIT 1) AS newest
             CROSS JOIN LATERAL (
-                SELECT status, currency, coalesce(h.count, 0) AS here, coalesce(h.value, 0) AS worth,
-                       coalesce(p.count, 0) AS there, coalesce(p.value, 0) AS value
+                SELECT status, currency, coalesce(h.count, 0) AS here, {_value_of("h", has_value)} AS worth,
+                       coalesce(p.count, 0) AS there, {_value_of("p", has_value)} AS value
                 FROM (SELECT s.key AS status, c.key AS currency, (c.value ->> 'count')::bigint AS count,
                              (c.value ->> 'value')::numeric AS value
                       FROM jsonb_each(newest.summary) AS s, jsonb_each(s.value) AS c) AS p
@@ -310,11 +326,15 @@ def _summary_of_pipedrive(entity: Entity, table: str) -> Check:
                       WHERE deleted_at IS NULL AND NOT coalesce({entity.second_list_when}, false)
                         AND newest.summary ? status AND currency IS NOT NULL GROUP BY 1, 2) AS h
                 USING (status, currency)) AS compared
-            WHERE jsonb_typeof(newest.summary) = 'object' AND (here <> there OR abs(worth - value) > 0.01)""",
+            WHERE jsonb_typeof(newest.summary) = 'object' AND (here <> there OR coalesce(abs(worth - value) > 0.01, false))""",
         remedy="A few were changed while the sync ran: the next one brings them. More: `pipeboard sync --full`, and look "
         "whether the key's user sees everything: `pipeboard doctor`.",
         tolerated_percent=1,
     )
+
+
+def _value_of(alias: str, is_known: bool) -> str:
+    return f"coalesce({alias}.value, 0)" if is_known else "NULL::numeric"
 
 
 def _custom_fields(name: str, table: str) -> Check:

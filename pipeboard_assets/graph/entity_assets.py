@@ -71,7 +71,8 @@ def build_entity_asset(
     Then the table is checked."""
 
     key = asset_key(entity.name, settings.prefix)
-    specs = check_specs(key, entity_checks(entity))
+    hidden = masks_of(settings).how(entity.name)
+    specs = check_specs(key, entity_checks(entity, masked=hidden))
 
     @dg.asset(
         key=key,
@@ -119,12 +120,12 @@ def build_entity_asset(
                 masked(sync.load(), masks_of(settings)),
                 facts=lambda: {**tally.facts(), **sync.facts()},
                 touch=TOUCHES.get(entity.name),
-                trace=_unmasked(TRACES.get(entity.name), masks_of(settings).columns(entity.name)),
+                trace=_unmasked(TRACES.get(entity.name), hidden),
                 versions=versions_of(entity.name) if entity.name in settings.versions else None,
             )
         yield dg.Output(load, metadata=expected.metadata)
         with failing():
-            checks = entity_checks(entity, read_whole(warehouse))
+            checks = entity_checks(entity, read_whole(warehouse), hidden)
             found = verdicts(warehouse, str(load.table), checks)
         yield from check_events(specs, found)
 

@@ -7,6 +7,7 @@ in every column, so that joins and counts still work. No Dagster here.
 import hmac
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import polars as pl
 
@@ -24,10 +25,11 @@ class Masks:
     words: Sequence[str] = ()
     key: bytes = b""
 
-    def columns(self, entity: str) -> frozenset[str]:
-        """The columns of an entity that are hidden, one way or the other."""
-        places = (word.partition("=")[0].partition(".") for word in self.words)
-        return frozenset(column for name, _, column in places if name == entity)
+    def how(self, entity: str) -> Mapping[str, str]:
+        """Column -> `hash` or `null`, of an entity, be it that it has no such column."""
+        words = (word.partition("=") for word in self.words)
+        places = ((place.partition("."), how) for place, _, how in words)
+        return {column: how for (name, _, column), how in places if name == entity}
 
     def of(self, table: Table) -> Mapping[str, str]:
         """Column -> `hash` or `null`. Raises SettingError for a word that hides nothing, wherever it points."""
@@ -60,10 +62,13 @@ def masked(load: Load, masks: Masks) -> Load:
     mask, frames = _Mask(load.table, hidden, masks.key), load.frames
     # Rows that a sync staged before the masks were set must not be what this one goes on from.
     resume_key = load.resume_key and f"{load.resume_key} masked {sorted(hidden.items())}"
+    load = replace(
+        load, resume_key=resume_key, masks={column: partial(mask.text, how) for column, how in hidden.items()}
+    )
     if callable(frames):
         read = frames
-        return replace(load, frames=lambda checkpoint: mask.over(read(checkpoint)), resume_key=resume_key)
-    return replace(load, frames=mask.over(frames), resume_key=resume_key)
+        return replace(load, frames=lambda checkpoint: mask.over(read(checkpoint)))
+    return replace(load, frames=mask.over(frames))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,10 @@ class _Mask:
         quote = '"' if self.table.column(values.name).type is ColumnType.JSONB else ""
         hashes = [None if value is None else f"{quote}{self._hash(value)}{quote}" for value in values]
         return pl.Series(values.name, hashes, dtype=pl.String)
+
+    def text(self, how: str, value: str) -> str | None:
+        """What a text becomes."""
+        return None if how == "null" else self._hash(value)
 
     def _hash(self, value: str) -> str:
         return hmac.new(self.key, value.encode(), "sha256").hexdigest()

@@ -56,7 +56,7 @@ FIELDS: Mapping[str, str] = {
 ENDPOINT = Endpoint("deal_changelog", "/v1/deals/{id}/changelog", tokens=20)
 
 _DEALS_A_LOAD = 100
-_RESUME_KEY = "deal_changelog"
+
 _SCHEMA: Mapping[str, Any] = {
     "deal_id": pl.Int64,
     "position": pl.Int64,
@@ -95,28 +95,36 @@ class _Line(BaseModel):
     time: Annotated[datetime, AfterValidator(_in_utc)]
 
 
-def unread(warehouse: Warehouse) -> list[int]:
-    """Ids of the living deals whose changelog is still to be asked for, in the order of asking. Raises LoadError."""
+def unread(warehouse: Warehouse, hidden: Collection[str] = ()) -> list[int]:
+    """Ids of the living deals whose changelog is still to be asked for, in the order of asking. Raises LoadError.
+
+    `hidden`: columns of deals that are masked, here as below.
+    """
     if not warehouse.query(_HAS_DEALS)[0]["exists"]:
         raise LoadError("the history of deals is asked for deal by deal, and no deal is stored yet: run a sync first")
-    return [row["id"] for row in warehouse.query(_UNREAD, {"staged": _staged(warehouse)})]
+    return [row["id"] for row in warehouse.query(_UNREAD, {"staged": _staged(warehouse, hidden)})]
 
 
-def _staged(warehouse: Warehouse) -> list[int]:
+def _staged(warehouse: Warehouse, hidden: Collection[str]) -> list[int]:
     """Deals that were read by a load that broke off; the next one publishes them."""
-    return list((warehouse.checkpoint(_RESUME_KEY) or {}).get("deals", ()))
+    return list((warehouse.checkpoint(_resume_key(hidden)) or {}).get("deals", ()))
 
 
-def changelog_forecast(warehouse: Warehouse) -> EntityForecast:
+def _resume_key(hidden: Collection[str]) -> str:
+    """Lines that were staged before a mask was set must not be what the next load goes on from."""
+    return " masked ".join([DEAL_CHANGELOG.entity, *([str(sorted(hidden))] if hidden else ())])
+
+
+def changelog_forecast(warehouse: Warehouse, hidden: Collection[str] = ()) -> EntityForecast:
     """What is left to ask: a call a deal, which holds for up to 500 lines. Raises LoadError."""
-    deals = len(unread(warehouse))
+    deals = len(unread(warehouse, hidden))
     cost = Forecast(deals, deals * ENDPOINT.tokens)
     return EntityForecast(entity=DEAL_CHANGELOG.name, mode=Mode.CHANGELOG, records=deals, cost=cost)
 
 
-def deal_history_told(warehouse: Warehouse) -> str:
+def deal_history_told(warehouse: Warehouse, hidden: Collection[str] = ()) -> str:
     """How many deals are left, in a sentence. Raises LoadError."""
-    left = len(unread(warehouse))
+    left = len(unread(warehouse, hidden))
     return f"Deal history: {left:,} deals are left; the next call goes on." if left else "Deal history: complete."
 
 
@@ -137,15 +145,15 @@ class ChangelogSync:
 
     def load(self) -> Load | None:
         """Describe the load; the changelogs are read when the frames are drained. Raises LoadError, PipedriveError."""
-        deals = unread(self.warehouse)[:_DEALS_A_LOAD]
-        if not deals and not _staged(self.warehouse):
+        deals = unread(self.warehouse, self.hidden)[:_DEALS_A_LOAD]
+        if not deals and not _staged(self.warehouse, self.hidden):
             return None
         self._company = company_of(self.warehouse, self.client)
         return Load(
             table=DEAL_CHANGELOG,
             frames=lambda checkpoint: self._batches(deals, checkpoint),
             mode=Mode.CHANGELOG.value,
-            resume_key=_RESUME_KEY,
+            resume_key=_resume_key(self.hidden),
             run_id=self.run_id,
             stops=(TokenBudgetSpent,),
             facts=self.facts,
@@ -193,7 +201,9 @@ class ChangelogSync:
                 line = _Line.model_validate(raw)
             except ValidationError as invalid:
                 reason = invalid.errors(include_url=False, include_input=False)[0]["msg"]
-                rejects.append(Reject(key=f"{deal},{position}", column=None, reason=reason, raw=json_text(raw)))
+                # What it is about cannot be told, so it may be about what is masked.
+                told = "{}" if self.hidden else json_text(raw)
+                rejects.append(Reject(key=f"{deal},{position}", column=None, reason=reason, raw=told))
                 continue
             field_ = FIELDS[line.field_key]
             rows.append((deal, position, field_, line.old_value, line.new_value, line.time, line.actor_user_id))

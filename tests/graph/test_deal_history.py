@@ -216,6 +216,29 @@ def test_what_is_masked_in_deals_does_not_come_by_their_changelogs(
     assert "status" in fields and "value" not in fields
 
 
+def test_a_mask_that_is_set_after_it_broke_off_hides_what_was_read_before(
+    standin_factory: Callable[..., Server], fresh_database: str, redis_url: str, tmp_path: Path
+) -> None:
+    account = Account(standin_factory(deals=10), fresh_database, tmp_path, redis_url)
+    (deal, *_) = open_deals(account)
+    account.company.update("deals", deal["id"], {"value": 4321, "currency": "EUR"})
+    assert_green(account.sync(assets=("deals",)))
+    account.server.faults.add("status_403", "/v1/deals/*/changelog", nth=8, times=None)
+    assert complete(account).status is Status.FAILED
+    account.server.faults.clear()
+    account.settings = account.settings.model_copy(update={"mask": ("deals.value=null",)})
+    odd = {"field": "field_key", "value": None}
+    account.server.faults.add("malformed_record", "/v1/deals/*/changelog", **odd)
+    account.server.reset_log()
+    outcome = complete(account)
+    assert (outcome.status, outcome.rejected, len(asked(account))) == (Status.SUCCESS, 1, 10)
+    said = account.warehouse.query(
+        "SELECT old_value AS value FROM pipedrive.deal_changelog WHERE field = 'value' UNION ALL "
+        "SELECT raw::text FROM pipeboard.rejected_record WHERE entity = 'deal_changelog'"
+    )
+    assert [row["value"] for row in said] == ["{}"]
+
+
 def test_before_the_first_sync_it_says_what_to_do(fresh_account: Account) -> None:
     outcome = complete(fresh_account)
     assert outcome.status is Status.FAILED
