@@ -58,6 +58,15 @@ def test_a_reader_answers_every_question_with_what_it_draws(
     assert drawn <= columns
 
 
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+def test_no_bar_adds_up_money_of_several_currencies(question: Question) -> None:
+    """Metabase draws either one metric over two dimensions or several over one; what is money stands beside its currency."""
+    dimensions, metrics = (question.settings.get(f"graph.{what}", []) for what in ("dimensions", "metrics"))
+    is_money = any("value" in metric for metric in metrics)
+    assert not is_money or ("currency" in dimensions and "stackable.stack_type" not in question.settings)
+    assert len(dimensions) < 2 or len(metrics) == 1
+
+
 def test_places_lie_side_by_side_on_the_grid() -> None:
     cells = Counter(
         (column + x, row + y)

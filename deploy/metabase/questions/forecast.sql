@@ -1,9 +1,9 @@
 -- Forecast by month
--- What open deals promise by expected close month: their value, and their value x probability.
+-- What open deals promise by expected close month, in each currency: value x probability.
 -- display: bar
 -- size: 12 x 7
--- dimensions: month
--- metrics: value, weighted_value
+-- dimensions: month, currency
+-- metrics: weighted_value
 SELECT month,
        currency,
        sum(deals) AS deals,

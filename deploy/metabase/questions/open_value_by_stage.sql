@@ -4,7 +4,6 @@
 -- size: 12 x 7
 -- dimensions: stage, currency
 -- metrics: value
--- stacked: yes
 SELECT concat(pipeline_name, ' ', stage_order, ': ', stage_name) AS stage,
        currency,
        sum(value) AS value,

@@ -4,7 +4,6 @@
 -- size: 12 x 7
 -- dimensions: owner, currency
 -- metrics: value
--- stacked: yes
 SELECT coalesce(owner_name, '(unknown)') AS owner,
        currency,
        sum(value) AS value,
