@@ -1,9 +1,10 @@
 """Marts that take seconds to compute, stored: a table of our state, behind the view that people read.
 
-It is computed again when a load changed anything that the mart reads, when its SQL or the time zone is another, and on a
-new day if it depends on the day. No Dagster here.
+It is computed again when a load changed anything that the mart reads, when its SQL, that of a view below it or the time
+zone is another, and on a new day if it depends on the day. No Dagster here.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 from pipeboard_assets.bi.marts import MARTS, Mart
@@ -28,11 +29,17 @@ _KEY = "key"
 
 
 def mart_load(
-    warehouse: Warehouse, mart: Mart, timezone: str, *, run_id: str | None = None, everything: bool = False
+    warehouse: Warehouse,
+    mart: Mart,
+    timezone: str,
+    *,
+    run_id: str | None = None,
+    everything: bool = False,
+    marts: Sequence[Mart] = MARTS,
 ) -> Load | None:
     """The load that brings a stored mart up to date; None where it is. The tables that it reads must be there.
 
-    `everything` computes it in any case, for whoever changed a table by hand.
+    `everything` computes it in any case, for whoever changed a table by hand. `marts`: where the views are that it reads.
     """
     computed = mart.select(timezone)
     dimensions = ", ".join(f"q.{name}" for name in mart.key)
@@ -40,18 +47,22 @@ def mart_load(
     select = f"SELECT md5(ROW({dimensions})::text) AS {_KEY}, q.* FROM (\n{computed}\n) AS q"
     schema, name = mart.store.split(".")
     where = warehouse.placement
-    tables = sorted(map(where.relation, _tables(mart)))
+    views = [*_below(mart, {str(each): each for each in marts})]
+    tables = sorted({where.relation(name) for each in (mart, *views) for name in each.reads})
     asked = {"timezone": timezone, "tables": tables, "entity": name, "store": where.relation(mart.store)}
     (now,) = warehouse.query(_STATE, asked)
-    day = now["day"] if "now()" in computed else ""
-    basis = sha256(f"{select}\x1f{now['changes']}\x1f{day}".encode()).hexdigest()
+    sql = "\x1f".join([select, *(view.select(timezone) for view in views)])
+    day = now["day"] if "now()" in sql else ""
+    basis = sha256(f"{sql}\x1f{now['changes']}\x1f{day}".encode()).hexdigest()
     if now["last"] == basis and not everything:
         return None
     table = table_from_select(warehouse, select, schema=schema, name=name, primary_key=(_KEY,))
     return Load(table, select=select, mode="select", run_id=run_id, facts=lambda: {"basis": basis})
 
 
-def _tables(mart: Mart) -> set[str]:
-    """The tables below the mart, through the views that it reads."""
-    views = {str(each): each for each in MARTS}
-    return {table for name in mart.reads for table in (_tables(views[name]) if name in views else {name})}
+def _below(mart: Mart, views: Mapping[str, Mart]) -> Iterator[Mart]:
+    """The views that it reads, and what they read."""
+    for name in mart.reads:
+        if name in views:
+            yield views[name]
+            yield from _below(views[name], views)

@@ -23,6 +23,7 @@ from pipeboard_assets.bi.versions import as_of, version_views
 from pipeboard_assets.catalog import CATALOG, by_name
 from pipeboard_assets.catalog.schemas import placement_of
 from pipeboard_assets.graph.asset_checks import check_specs, raise_errors, told
+from pipeboard_assets.graph.automation import when_upstream_lands
 from pipeboard_assets.graph.checks import verdicts
 from pipeboard_assets.graph.failures import as_dagster_failure
 from pipeboard_assets.graph.view_checks import AS_DECLARED, as_declared, view_checks
@@ -58,7 +59,7 @@ def view_keys(defs: dg.Definitions) -> list[dg.AssetKey]:
 def _specs(settings: Settings) -> Iterator[dg.AssetSpec]:
     where = placement_of(settings)
     columns = [(column.name, column.comment) for column in CALENDAR.columns]
-    yield _spec(where, str(CALENDAR), (), CALENDAR.comment, columns, kind="table")
+    yield _spec(where, str(CALENDAR), (), CALENDAR.comment, columns, kind="table", follows=False)
     for entity in CATALOG:
         reads = (f"pipedrive.{name}" for name in dict.fromkeys((entity.name, *entity.references.values())))
         words = f"{entity.description} Living rows, custom fields under their current labels, names beside ids."
@@ -68,7 +69,7 @@ def _specs(settings: Settings) -> Iterator[dg.AssetSpec]:
         words = f"{by_name(versioned).description} Every version of each that a sync has seen, from when until when."
         yield _spec(where, f"{SCHEMA}.{versioned}_versions", [f"pipedrive.{versioned}"], words, ())
     for mart in MARTS:
-        yield _spec(where, str(mart), mart.reads, mart.description, mart.columns.items())
+        yield _spec(where, str(mart), mart.reads, mart.description, mart.columns.items(), follows=bool(mart.key))
     if settings.old_names_schema:
         for name, read in lineage().items():
             words = f"{', '.join(read)} under the names of earlier dashboards."
@@ -82,8 +83,10 @@ def _spec(
     description: str | None,
     columns: Iterable[tuple[str, str | None]],
     kind: str = "view",
+    follows: bool = True,
 ) -> dg.AssetSpec:
-    """A node; skippable, because its tables may not be there yet."""
+    """A node; skippable, because its tables may not be there yet. `follows`: what it reads makes it another, as the SQL of
+    a mart that is not stored it does not."""
     return dg.AssetSpec(
         key=where.relation(name).split("."),
         deps=[dg.AssetKey(where.relation(each).split(".")) for each in reads],
@@ -92,6 +95,7 @@ def _spec(
         kinds={"postgres", kind},
         owners=[OWNER],
         skippable=True,
+        automation_condition=when_upstream_lands() if follows else None,
         metadata={
             "dagster/table_name": where.relation(name),
             "dagster/column_schema": dg.TableSchema(

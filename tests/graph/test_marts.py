@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -130,6 +131,17 @@ def test_a_stored_mart_is_computed_when_something_that_it_reads_changed_and_only
     assert "Another one altogether" in {row["lost_reason"] for row in rows(synced, str(stored))}
     assert mart_load(warehouse, stored, zone) is None
     assert mart_load(warehouse, stored, "Asia/Tokyo") is not None
+
+
+def test_a_stored_mart_is_computed_again_when_a_view_below_it_is_another(synced: Account) -> None:
+    def later(*changed: str) -> bool:
+        marts = [
+            replace(each, sql=f"{each.sql} -- of the next release") if str(each) in changed else each for each in MARTS
+        ]
+        return mart_load(synced.warehouse, STORED["bi.funnel"], synced.settings.timezone, marts=marts) is not None
+
+    green(synced)
+    assert (later(), later("bi.velocity"), later("pipedrive.deal_stage_history")) == (False, False, True)
 
 
 def test_gaps_are_counted(synced: Account) -> None:
