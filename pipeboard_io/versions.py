@@ -1,9 +1,11 @@
 """Whole rows as they were, kept in a table beside the one that is loaded: from when until when the source said so.
 
 Written by the transaction that changes the row, out of the stored version. One that is replaced without a later time of
-change was wrong, not earlier, and is not kept; a repeated load finds no difference and keeps nothing.
+change was wrong, not earlier, and is not kept; a repeated load finds no difference and keeps nothing. Where the source goes
+back in time, so do the versions: at no moment two of them hold.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -17,13 +19,13 @@ from pipeboard_io.table import Column, ColumnType, Table
 class Versions:
     """Where the versions of one table go: `<schema>.<name>`, keyed by that table's one bigint key and `valid_from`.
 
-    `changed_at`: the column that tells when the source last changed a row.
+    `changed_at`: the columns that tell when the source last changed a row; the first that is filled counts.
     """
 
     schema: str
     name: str
     key: str
-    changed_at: str
+    changed_at: tuple[str, ...]
     comment: str | None = None
 
     @property
@@ -47,18 +49,38 @@ class Versions:
 
 
 def write(connection: Connection, target: Target, versions: Versions) -> int:
-    """Keeps the versions that are about to be replaced; returns how many."""
+    """Keeps the versions that are about to be replaced, and takes back those that the source takes back; returns how many
+    are kept."""
+    parts = {
+        "versions": sql.Identifier(versions.schema, versions.name),
+        "key": sql.Identifier(versions.key),
+        "since": _first(sql.SQL("t.{}").format(sql.Identifier(name)) for name in versions.changed_at),
+        "next": _first(map(target.value, versions.changed_at)),
+        "joined": target.joined("s", "t"),
+    }
+    connection.execute(
+        target.compose(
+            """WITH back AS (
+                   SELECT t.{key}, {next} AS since
+                   FROM {changes} k JOIN {stage} s ON s.ctid = k.place JOIN {target} t ON {joined}
+                   WHERE k.kind <> 'o' AND {next} < {since}),
+               gone AS (DELETE FROM {versions} v USING back b WHERE v.{key} = b.{key} AND v.valid_from >= b.since)
+               UPDATE {versions} v SET valid_to = b.since
+               FROM back b WHERE v.{key} = b.{key} AND v.valid_from < b.since AND v.valid_to > b.since""",
+            **parts,
+        )
+    )
     return connection.execute(
         target.compose(
             """INSERT INTO {versions} AS v ({key}, valid_from, valid_to, row)
-               SELECT t.{key}, t.{changed_at}, {next}, to_jsonb(t)
+               SELECT t.{key}, {since}, {next}, to_jsonb(t)
                FROM {changes} k JOIN {stage} s ON s.ctid = k.place JOIN {target} t ON {joined}
-               WHERE k.kind <> 'o' AND t.{changed_at} < {next}
+               WHERE k.kind <> 'o' AND {since} < {next}
                ON CONFLICT ({key}, valid_from) DO UPDATE SET valid_to = EXCLUDED.valid_to, row = EXCLUDED.row""",
-            versions=sql.Identifier(versions.schema, versions.name),
-            key=sql.Identifier(versions.key),
-            changed_at=sql.Identifier(versions.changed_at),
-            next=target.value(versions.changed_at),
-            joined=target.joined("s", "t"),
+            **parts,
         )
     ).rowcount
+
+
+def _first(values: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL("coalesce({})").format(sql.SQL(", ").join(values))

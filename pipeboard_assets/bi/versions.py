@@ -14,14 +14,14 @@ from pipeboard_io import View, ViewColumn
 from pipeboard_io.functions import Function
 from pipeboard_io.versions import Versions
 
-_FROM = ViewColumn("valid_from", "t.valid_from", "When Pipedrive changed it to this version.")
+_FROM = ViewColumn("valid_from", "t.valid_from", "When Pipedrive changed it to this version, or it was added.")
 _TO = ViewColumn("valid_to", "t.valid_to", "When that ended: with the next version, or deleted; NULL: it is in force.")
 
 
 def versions_of(entity: str) -> Versions:
     """Where an entity's versions go."""
     words = f"Versions of {entity} that are over. The one in force is the row in pipedrive.{entity}."
-    return Versions("pipedrive", f"{entity}_version", key="id", changed_at="update_time", comment=words)
+    return Versions("pipedrive", f"{entity}_version", key="id", changed_at=("update_time", "add_time"), comment=words)
 
 
 def version_views(entities: tuple[str, ...], dictionary: Dictionary) -> Iterator[View]:
@@ -51,7 +51,7 @@ _IS_REAL = "(t.valid_to IS NULL OR t.valid_from < t.valid_to)"
 
 def _every_version(entity: str) -> str:
     return f"""
-    SELECT r.*, r.update_time AS valid_from, r.deleted_at AS valid_to FROM pipedrive.{entity} AS r
+    SELECT r.*, coalesce(r.update_time, r.add_time) AS valid_from, r.deleted_at AS valid_to FROM pipedrive.{entity} AS r
     UNION ALL
     SELECT r.*, v.valid_from, least(v.valid_to, r.deleted_at)
     FROM pipedrive.{entity}_version AS v CROSS JOIN LATERAL jsonb_populate_record(NULL::pipedrive.{entity}, v.row) AS r"""
@@ -66,7 +66,7 @@ def as_of(entity: str) -> Function:
         returns=f"SETOF pipedrive.{entity}",
         body=f"""
     SELECT r.* FROM pipedrive.{entity} AS r
-    WHERE r.update_time <= moment AND (r.deleted_at IS NULL OR r.deleted_at > moment)
+    WHERE coalesce(r.update_time, r.add_time, '-infinity') <= moment AND (r.deleted_at IS NULL OR r.deleted_at > moment)
     UNION ALL
     SELECT r.*
     FROM pipedrive.{entity}_version AS v CROSS JOIN LATERAL jsonb_populate_record(NULL::pipedrive.{entity}, v.row) AS r

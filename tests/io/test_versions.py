@@ -13,10 +13,11 @@ from tests.io.observer import Observer
 
 
 def load(warehouse: Warehouse, schema: str, *, full: bool = False, **columns: Any) -> None:
-    kinds = {"id": T.BIGINT, "name": T.TEXT, "value": T.NUMERIC, "tags": T.BIGINT_ARRAY, "updated_at": T.TIMESTAMPTZ}
+    kinds = {"id": T.BIGINT, "name": T.TEXT, "value": T.NUMERIC, "tags": T.BIGINT_ARRAY}
+    kinds |= dict.fromkeys(("updated_at", "added_at"), T.TIMESTAMPTZ)
     kinds |= {name: T.TEXT for name in columns if name not in kinds}
     table = Table(schema, "t", tuple(Column(name, kind) for name, kind in kinds.items()), version_column="updated_at")
-    versions = Versions(schema, "t_version", "id", "updated_at", "Versions.")
+    versions = Versions(schema, "t_version", "id", ("updated_at", "added_at"), "Versions.")
     reconcile = Reconcile(force=True) if full else None
     warehouse.load(Load(table, frames=[pl.DataFrame(columns)], versions=versions, reconcile=reconcile))
 
@@ -60,6 +61,25 @@ def test_corrections_old_news_and_backfills_make_no_version(
     load(warehouse, schema, id=[1], name=["a again"], updated_at=at(5), full=True)
     load(warehouse, schema, id=[1], name=["b"], updated_at=at(9))
     assert kept(observer, schema) == [(1, "05", "09", "a again")]
+
+
+def test_a_row_that_was_never_updated_holds_since_it_was_added(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    load(warehouse, schema, id=[1, 2], name=["a", "x"], added_at=at(1) * 2, updated_at=[None, None])
+    load(warehouse, schema, id=[1], name=["b"], added_at=at(1), updated_at=at(4))
+    assert kept(observer, schema) == [(1, "01", "04", "a")]
+
+
+def test_a_source_that_went_back_in_time_leaves_no_versions_that_overlap(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    for hour, name in ((2, "a"), (5, "b"), (8, "c")):
+        load(warehouse, schema, id=[1], name=[name], updated_at=at(hour))
+    load(warehouse, schema, id=[1], name=["restored"], updated_at=at(4), full=True)
+    assert kept(observer, schema) == [(1, "02", "04", "a")]
+    load(warehouse, schema, id=[1], name=["d"], updated_at=at(9))
+    assert kept(observer, schema) == [(1, "02", "04", "a"), (1, "04", "09", "restored")]
 
 
 def test_a_load_that_fails_keeps_no_version(warehouse: Warehouse, observer: Observer, schema: str) -> None:
