@@ -95,12 +95,15 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "API": (
         Panel(
-            "Tokens left today", "gauge", "short", "As last told by Pipedrive, the reserve included.",
-            {"left": "pipeboard_api_tokens_left"},
+            "Tokens left today", "gauge", "short", "As last told by Pipedrive; the reserve is among them, and left to other programs.",
+            {"left": "pipeboard_api_tokens_left", "reserve": "pipeboard_api_tokens_reserved"},
         ),
         Panel(
-            "Tokens used today", "gauge", "percent", "Share of the day's tokens, whoever spent them.",
-            {"used": "100 * (1 - pipeboard_api_tokens_left / pipeboard_api_tokens_per_day)"}, limits=(75, 90), maximum=100,
+            "Tokens used today", "gauge", "percent", "Share of the day's tokens without the reserve, whoever spent them.",
+            {"used": (
+                "100 * (pipeboard_api_tokens_per_day - pipeboard_api_tokens_left)"
+                " / (pipeboard_api_tokens_per_day - pipeboard_api_tokens_reserved)"
+            )}, limits=(75, 90), maximum=100,
         ),
         Panel(
             "Tokens spent", "stat", "short", "By Pipeboard, in the time shown.",

@@ -109,6 +109,7 @@ CPU = _counter("load_cpu_seconds", "CPU seconds of the process while it loaded."
 
 # What the newest load saw.
 TOKENS_LEFT = _gauge("api_tokens_left", "API tokens left today when last told, the reserve included.")
+TOKENS_RESERVED = _gauge("api_tokens_reserved", "API tokens of a day that Pipeboard leaves to other programs.")
 TOKENS_PER_DAY = _gauge("api_tokens_per_day", "API tokens that the plan allows per day.")
 BURST_LIMIT = _gauge("api_burst_limit_requests", "Requests that the plan allows per two seconds.")
 BURST_LEFT = _gauge("api_burst_remaining_requests", "Requests left in those two seconds when last told.")

@@ -87,6 +87,7 @@ class Tally:
         counters.add(series.CACHE, self.asset, "error", amount=cache.errors - before.errors)
         told = {
             series.TOKENS_LEFT: plan.tokens_left,
+            series.TOKENS_RESERVED: None if plan.tokens_per_day is None else plan.tokens_reserved,
             series.TOKENS_PER_DAY: plan.tokens_per_day,
             series.BURST_LIMIT: plan.requests_per_two_seconds if plan.requests_left is not None else None,
             series.BURST_LEFT: plan.requests_left,

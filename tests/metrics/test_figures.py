@@ -41,6 +41,7 @@ def test_figures_equal_the_truth_and_add_up_over_syncs(
     assert first.total("pipeboard_api_requests_total", status="2xx") == len(log)
     assert first.total("pipeboard_api_pages_total") == len(log)
     assert first.total("pipeboard_api_tokens_total") == watched.server.tokens_spent
+    assert first.total("pipeboard_api_tokens_reserved") == watched.company.plan.daily_tokens * 0.1
     assert first.total("pipeboard_api_tokens_left") == watched.server.standin.limits.left(watched.company.plan)
     for asset, outcome in outcomes.items():
         assert first.total("pipeboard_rows_total", asset=asset, outcome="inserted") == outcome.inserted

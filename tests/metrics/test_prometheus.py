@@ -36,6 +36,7 @@ INDUCED = {
     "PipeboardTokens75",
     "PipeboardTokens90",
     "PipeboardTokensSpent",
+    "PipeboardStopped",
 }
 
 
