@@ -210,12 +210,27 @@ def translated(attempt: str) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise statement_error(error, attempt) from error
+        raise statement_error(error, attempt) from without_values(error)
+
+
+def without_values(error: psycopg.Error) -> psycopg.Error:
+    """The same error, told without what it and those before it quote of rows: tracebacks, events and logs show them all."""
+    error.args = (_seen(error),)
+    if isinstance(error.__context__, psycopg.Error):
+        without_values(error.__context__)
+    return error
+
+
+def _seen(error: psycopg.Error) -> str:
+    """What the server said, without DETAIL and CONTEXT; of a bad value no more than what is bad about it."""
+    if isinstance(error, psycopg.DataError) and error.sqlstate is not None:
+        return type(error).__name__
+    return error.diag.message_primary or (str(error) if error.sqlstate is None else type(error).__name__)
 
 
 def statement_error(error: psycopg.Error, attempt: str) -> WarehouseError:
     """Our error for one of psycopg's, with what to do about it."""
-    seen = error.diag.message_primary or type(error).__name__
+    seen = _seen(error)
     match error:
         case pg.InsufficientPrivilege():
             return PrivilegeError(f"{attempt} failed: {seen}. Grant the role that right, or let it own the schema.")
