@@ -1,10 +1,16 @@
 """What Dagster's instance says: runs, daemons, ticks, checks and the months that were read."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES as COMPLETED,
+)
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.figures import Figures
@@ -41,8 +47,7 @@ def _add_daemons(figures: Figures, instance: dg.DagsterInstance) -> None:
 
 def _add_checks(figures: Figures, instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> None:
     failing: Counter[tuple[str, str]] = Counter()
-    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(checks) if checks else {}
-    for key, record in records.items():
+    for key, record in _last_verdicts(instance, checks):
         if record.status is AssetCheckExecutionRecordStatus.FAILED:
             evaluation = record.event and record.event.dagster_event and record.event.dagster_event.event_specific_data
             severity = getattr(evaluation, "severity", dg.AssetCheckSeverity.ERROR)
@@ -50,3 +55,17 @@ def _add_checks(figures: Figures, instance: dg.DagsterInstance, checks: Sequence
     for asset in series.ASSETS:
         for severity in series.CHECKS.labels["severity"]:
             figures.set(series.CHECKS, asset, severity, value=failing[asset, severity])
+
+
+def _last_verdicts(
+    instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
+) -> Iterator[tuple[dg.AssetCheckKey, AssetCheckExecutionRecord]]:
+    """A check that a run has yet to come to still says what it said before; one that never ran says nothing."""
+    storage = instance.event_log_storage
+    newest = storage.get_latest_asset_check_execution_by_key(checks) if checks else {}
+    for key, record in newest.items():
+        if record.status in COMPLETED:
+            yield key, record
+        else:
+            for earlier in storage.get_asset_check_execution_history(key, limit=1, status=COMPLETED):
+                yield key, earlier

@@ -165,17 +165,23 @@ def shut(server: psycopg.Connection[Any], settings: Settings) -> Iterator[None]:
 
 
 def test_checks_that_fail_now_are_counted_by_severity(instance: dg.DagsterInstance) -> None:
-    """And count no more when they pass again."""
+    """Also while the next run has not come to them yet, and no more when they pass again."""
 
     @dg.asset_check(asset=dg.AssetKey(["pipedrive", "deals"]))
     def amounts(config: Verdict) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=config.passed, severity=dg.AssetCheckSeverity.WARN)
 
-    for passed, failing in ((False, 1), (True, 0)):
-        ops = {"pipedrive__deals_amounts": {"config": {"passed": passed}}}
-        job = dg.Definitions(asset_checks=[amounts]).resolve_implicit_global_asset_job_def()
-        job.execute_in_process(instance=instance, run_config={"ops": ops})
+    def failing() -> float:
         figures = read_instance(instance, {}, list(amounts.check_keys))
         found = Scrape(tuple(sample for metric in figures.metrics([series.CHECKS]) for sample in metric.samples))
-        assert found.total("pipeboard_failing_checks", asset="deals", severity="warn") == failing
-        assert found.total("pipeboard_failing_checks") == failing
+        warnings = found.total("pipeboard_failing_checks", asset="deals", severity="warn")
+        assert found.total("pipeboard_failing_checks") == warnings
+        return warnings
+
+    job = dg.Definitions(asset_checks=[amounts]).resolve_implicit_global_asset_job_def()
+    for passed in (False, True):
+        config = {"ops": {"pipedrive__deals_amounts": {"config": {"passed": passed}}}}
+        instance.create_run_for_job(job, run_config=config)  # its check is planned from now on
+        assert failing() == passed
+        job.execute_in_process(instance=instance, run_config=config)
+        assert failing() == (not passed)
