@@ -295,13 +295,18 @@ _host = click.option(
 @click.option(
     "--port", default=9808, type=click.IntRange(0, 65535), show_default=True, help="Its port; 0 takes a free one."
 )
+@click.option(
+    "--disk",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder on PostgreSQL's disk, whose free space is told; by itself that of the embedded server.",
+)
 @_command
-def metrics(host: str, port: int) -> int:
+def metrics(host: str, port: int, disk: Path | None) -> int:
     """Serve figures for Prometheus, read from the ledger and from Dagster."""
     settings = _read_settings()
     from pipeboard_assets.commands import monitoring
 
-    return monitoring.metrics(settings, host=host, port=port)
+    return monitoring.metrics(settings, host=host, port=port, disk=disk)
 
 
 @main.command()

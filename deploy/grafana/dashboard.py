@@ -295,7 +295,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Table rows", "bars", "short", "Alive.", {"{{asset}}": f"pipeboard_table_rows{{{A}}}"}),
         Panel("Database size", "stat", "bytes", "All of it.", {"size": "pipeboard_database_bytes"}),
         Panel(
-            "Disk used", "gauge", "percent", "Where PIPEBOARD_STATE_DIR is.",
+            "Disk used", "gauge", "percent", "PostgreSQL's: `pipeboard metrics --disk`.",
             {"used": "100 * (1 - pipeboard_disk_free_bytes / pipeboard_disk_bytes)"}, limits=(80, 90), maximum=100,
         ),
         Panel(

@@ -35,9 +35,12 @@ from pipeboard_resources.shared_redis import SharedRedis
 _POOLS = 3
 
 
-def metrics(settings: Settings, *, host: str, port: int) -> int:
-    """Serve until interrupted. Raises SettingError when the port is taken."""
-    with servers(settings, say) as ready, exporter(ready, host=host, port=port) as (address, _):
+def metrics(settings: Settings, *, host: str, port: int, disk: Path | None) -> int:
+    """Serve until interrupted; `disk`: a folder on PostgreSQL's disk, by itself that of the embedded server. Raises
+    SettingError when the port is taken."""
+    if disk is None and settings.database_url is None:
+        disk = settings.state_dir
+    with servers(settings, say) as ready, exporter(ready, host=host, port=port, disk=disk) as (address, _):
         say(f"Metrics: {address}/metrics  (Ctrl-C stops it)")
         try:
             threading.Event().wait()
@@ -47,10 +50,12 @@ def metrics(settings: Settings, *, host: str, port: int) -> int:
 
 
 @contextmanager
-def exporter(settings: Settings, *, host: str = "127.0.0.1", port: int) -> Iterator[tuple[str, CollectorRegistry]]:
+def exporter(
+    settings: Settings, *, host: str = "127.0.0.1", port: int, disk: Path | None = None
+) -> Iterator[tuple[str, CollectorRegistry]]:
     """A server on `host` (`port` 0: a free one): its address and what it serves."""
     with dagster_instance(settings) as instance, open_warehouse(settings) as warehouse:
-        registry = build_registry(settings, warehouse, instance)
+        registry = build_registry(settings, warehouse, instance, disk)
         list(registry.collect())  # the whole ledger is added up now, so that the first scrape is as quick as the next
         try:
             server, thread = start_http_server(port, addr=host, registry=registry)
@@ -66,17 +71,21 @@ def exporter(settings: Settings, *, host: str = "127.0.0.1", port: int) -> Itera
             thread.join()
 
 
-def build_registry(settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance) -> CollectorRegistry:
-    """Everything that is scraped."""
+def build_registry(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, disk: Path | None = None
+) -> CollectorRegistry:
+    """Everything that is scraped; where no `disk` is named, nobody knows PostgreSQL's."""
     ledger = Ledger(warehouse, settings)
     checks = sorted(build_defs(settings).resolve_asset_graph().asset_check_keys, key=str)
     dagster = partial(_read_dagster, settings, warehouse, instance, checks)
     storage_trouble = (WarehouseError, dg.DagsterError, SQLAlchemyError)
+    disks = () if disk is None else (Source(series.DISKS, partial(_read_disk, disk), trouble=(OSError,)),)
     return registry_of(
         FiguresCollector(
             Source(series.LEDGER, ledger.read, series.DATABASE_UP, (WarehouseError,)),
             Source(series.INSTANCE, dagster, series.DAGSTER_UP, storage_trouble),
-            Source(series.EXPORTER, Machine(settings).read),
+            Source(series.EXPORTER, Exporter(settings).read),
+            *disks,
         )
     )
 
@@ -100,25 +109,25 @@ def _read_dagster(
     return read_instance(instance, monthly, checks)
 
 
-class Machine:
-    """Disk and start of the exporter, and the circuit as all runs share it in Redis."""
+def _read_disk(folder: Path) -> Figures:
+    figures, disk = Figures(), shutil.disk_usage(folder)
+    figures.set(series.DISK_FREE, value=disk.free)
+    figures.set(series.DISK, value=disk.total)
+    return figures
+
+
+class Exporter:
+    """When it started, and the circuit as all runs share it in Redis."""
 
     def __init__(self, settings: Settings) -> None:
         self._started_at = time.time()
-        self._folder = _existing(settings.state_dir)
         shared = None if settings.redis_url is None else SharedRedis(settings.redis_url)
         self._breaker = Breaker(settings.pipedrive_base_url, shared=shared, clock=SystemClock()) if shared else None
 
     def read(self) -> Figures:
         """The figures of now; without Redis nobody but the run knows the circuit."""
-        figures, disk = Figures(), shutil.disk_usage(self._folder)
+        figures = Figures()
         figures.set(series.STARTED, value=self._started_at)
-        figures.set(series.DISK_FREE, value=disk.free)
-        figures.set(series.DISK, value=disk.total)
         if self._breaker is not None:
             figures.choose(series.BREAKER, state=self._breaker.state)
         return figures
-
-
-def _existing(folder: Path) -> Path:
-    return next(each for each in (folder.resolve(), *folder.resolve().parents) if each.exists())

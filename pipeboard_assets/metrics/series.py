@@ -149,8 +149,8 @@ CONNECTIONS = _gauge(
     "Connections to the database by state.",
     state=("active", "idle", "idle in transaction", OTHER),
 )
-DISK_FREE = _gauge("disk_free_bytes", "Space left where PIPEBOARD_STATE_DIR is.")
-DISK = _gauge("disk_bytes", "Size of the disk where PIPEBOARD_STATE_DIR is.")
+DISK_FREE = _gauge("disk_free_bytes", "Space left on PostgreSQL's disk, where `pipeboard metrics` can see it.")
+DISK = _gauge("disk_bytes", "Size of that disk.")
 BREAKER = _gauge(
     "api_breaker",
     "1 for the state of the circuit, as all runs share it in Redis.",
@@ -188,5 +188,6 @@ RUN_THREADS = _gauge("run_threads", "Threads of the process.", asset=ENTITIES)
 SERIES = tuple(value for value in list(globals().values()) if isinstance(value, Series))
 LIVE = tuple(series for series in SERIES if series.name.startswith("pipeboard_run_"))
 INSTANCE = (RUNS, DAEMON, TICK, CHECKS, PARTITIONS)
-EXPORTER = (DATABASE_UP, DAGSTER_UP, STARTED, DISK_FREE, DISK, BREAKER)
-LEDGER = tuple(series for series in SERIES if series not in (*LIVE, *INSTANCE, *EXPORTER))
+EXPORTER = (DATABASE_UP, DAGSTER_UP, STARTED, BREAKER)
+DISKS = (DISK_FREE, DISK)
+LEDGER = tuple(series for series in SERIES if series not in (*LIVE, *INSTANCE, *EXPORTER, *DISKS))

@@ -42,6 +42,14 @@ def test_every_service_is_confined_limited_and_watched(name: str) -> None:
     assert "healthcheck" in service or name == "code", "the image has the code location's own"
 
 
+def test_the_disk_that_is_watched_is_that_of_postgresql() -> None:
+    (volume,) = SERVICES["metrics"]["volumes"]
+    name, folder, access = volume.split(":")
+    assert f"{name}:/var/lib/postgresql/data" in SERVICES["postgres"]["volumes"] and access == "ro"
+    command = SERVICES["metrics"]["command"]
+    assert command[command.index("--disk") + 1] == folder
+
+
 def test_only_the_code_location_holds_the_api_key() -> None:
     assert [name for name, service in SERVICES.items() if "pipedrive_api_key" in service.get("secrets", ())] == ["code"]
 

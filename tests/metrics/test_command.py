@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,9 @@ def environment(
 def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
     program = [sys.executable, "-m", "pipeboard_assets"]
-    with subprocess.Popen([*program, "metrics", "--port", str(port)], env=environment, cwd=tmp_path) as serving:
+    with subprocess.Popen(
+        [*program, "metrics", "--port", str(port), "--disk", str(tmp_path)], env=environment, cwd=tmp_path
+    ) as serving:
         try:
             address = f"http://127.0.0.1:{port}"
             assert wait_until(lambda: answers(f"{address}/metrics"), seconds=60)
@@ -50,6 +53,7 @@ def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, st
     assert done.returncode == 0, done.stdout + done.stderr
     outcome = json.loads(done.stdout)
     assert found.total("pipeboard_api_tokens_total") == outcome["tokens"] > 0
+    assert found.total("pipeboard_disk_bytes") == shutil.disk_usage(tmp_path).total
     assert found.total("pipeboard_loads_total", status="success", asset="users") == 1
     assert found.total("pipeboard_loads_total", status="success", asset="pipelines") == 1
 

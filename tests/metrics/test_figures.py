@@ -1,8 +1,10 @@
 """What is scraped equals the truth: what the stand-in was asked for, and what the tables hold."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from pipeboard_assets.commands.monitoring import exporter
+from pipeboard_assets.commands.monitoring import build_registry, exporter
 from pipeboard_assets.graph.outcome import Status
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.figures import Figures
@@ -148,7 +150,11 @@ def test_an_exporter_outlives_a_restart_of_postgresql(
             found = Scrape.at(address)
         after = Scrape.at(address)
     assert found.total("pipeboard_database_up") == found.total("pipeboard_dagster_up") == 0
-    assert {"pipeboard_database_up", "pipeboard_dagster_up", "pipeboard_disk_bytes"} <= found.names()
+    assert {
+        "pipeboard_database_up",
+        "pipeboard_dagster_up",
+        "pipeboard_exporter_start_timestamp_seconds",
+    } <= found.names()
     assert [each.name for each in (*series.LEDGER, *series.INSTANCE) if each.name in found.names()] == []
     assert after.names() == before.names() and after.total("pipeboard_database_up") == 1
 
@@ -162,6 +168,20 @@ def shut(server: psycopg.Connection[Any], settings: Settings) -> Iterator[None]:
     server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
     yield
     server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
+
+
+def test_the_disk_is_that_of_the_folder_named_and_of_nobody_s_where_none_is(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper, tmp_path: Path
+) -> None:
+    """Of a server elsewhere the exporter cannot know it, and its own disk would be mistaken for it."""
+    assert "pipeboard_disk_bytes" not in scrape().names()
+    folder = tmp_path / "postgres"
+    folder.mkdir()
+    registry = build_registry(watched.settings, watched.warehouse, instance, folder)
+    assert Scrape.of(registry).total("pipeboard_disk_bytes") == shutil.disk_usage(folder).total
+    folder.rmdir()  # unmounted, say
+    found = Scrape.of(registry)
+    assert "pipeboard_disk_bytes" not in found.names() and found.total("pipeboard_database_up") == 1
 
 
 def test_checks_that_fail_now_are_counted_by_severity(instance: dg.DagsterInstance) -> None:

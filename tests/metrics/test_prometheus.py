@@ -69,7 +69,7 @@ def day(
             update={"pushgateway_address": gateway, "retry_attempts": 15, "token_reserve_percent": 0}
         )
         instance = stack.enter_context(deployment(account.settings))
-        address, _ = stack.enter_context(exporter(account.settings, port=0))
+        address, _ = stack.enter_context(exporter(account.settings, port=0, disk=folders["state"]))
         watching = stack.enter_context(prometheus(folders["prometheus"], address.removeprefix("http://"), gateway))
         assert wait_until(lambda: watching.query("pipeboard_database_up"), seconds=20)
         began_at = time.time()
