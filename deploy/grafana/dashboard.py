@@ -3,6 +3,7 @@
 Queries name only series that pipeboard_assets/metrics/series.py declares, and `up`, which Prometheus makes itself.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ class Panel:
     width: int = SMALL
     limits: tuple[float, float] | None = None
     maximum: float | None = None
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """The queries, and their legends, of the chosen companies, which are nowhere added up."""
+        return {f"{{{{account}}}} {legend}": _by_account(query) for legend, query in self.queries.items()}
+
+
+def _by_account(query: str) -> str:
+    query = re.sub(r"(pipeboard_\w+)\{", r'\1{account=~"$account", ', query)
+    query = re.sub(r"(pipeboard_\w+)(?![\w{])", r'\1{account=~"$account"}', query)
+    return query.replace("sum by (", "sum by (account, ").replace("sum(", "sum by (account) (")
 
 
 A = 'asset=~"$asset"'
@@ -328,6 +340,7 @@ def dashboard_json() -> str:
         .timezone("browser")
         .readonly()
         .with_variable(grafana.DatasourceVariable("datasource").label("Prometheus").type("prometheus"))
+        .with_variable(_variable("account", "pipeboard_loads_total"))
         .with_variable(_variable("asset", "pipeboard_loads_total"))
         .with_variable(_variable("endpoint", "pipeboard_api_requests_total"))
     )
@@ -365,7 +378,7 @@ def _built(panel: Panel) -> Any:
     built = built.thresholds(
         grafana.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps([Threshold(at, colour) for at, colour in steps])
     )
-    for place, (legend, query) in enumerate(panel.queries.items()):
+    for place, (legend, query) in enumerate(panel.targets.items()):
         target = prometheus.Dataquery().expr(query).legend_format(legend).ref_id(chr(ord("A") + place))
         if panel.kind == "table":
             target = target.format(PromQueryFormat.TABLE)

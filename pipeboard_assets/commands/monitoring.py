@@ -86,6 +86,7 @@ def build_registry(
             Source(series.INSTANCE, dagster, series.DAGSTER_UP, storage_trouble),
             Source(series.EXPORTER, Exporter(settings).read),
             *disks,
+            account=settings.account,
         )
     )
 

@@ -25,10 +25,12 @@ class Source:
 
 
 class FiguresCollector(Collector):
-    """Asks every source at each scrape, one scrape at a time."""
+    """Asks every source at each scrape, one scrape at a time. `account` is on every sample, unless it is empty: one
+    Prometheus may watch several companies."""
 
-    def __init__(self, *sources: Source) -> None:
+    def __init__(self, *sources: Source, account: str = "") -> None:
         self._sources = sources
+        self._labels = {"account": account} if account else {}
         self._lock = threading.Lock()
 
     def describe(self) -> list[Metric]:
@@ -39,6 +41,8 @@ class FiguresCollector(Collector):
         """All metrics, without those of a source that is down: a counter at 0 would look like one that began anew."""
         with self._lock:
             metrics = [metric for source in self._sources for metric in _read(source)]
+        for metric in metrics:
+            metric.samples = [each._replace(labels={**self._labels, **each.labels}) for each in metric.samples]
         yield from metrics
 
 

@@ -20,6 +20,7 @@ from pipeboard_assets.metrics.figures import Figures
 from pipeboard_assets.metrics.instance import read_instance
 from pipeboard_assets.metrics.ledger import Ledger
 from pipeboard_io import Warehouse
+from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import SettingError, Settings
 from tests.fixtures.servers import temporary_database
 from tests.graph.conftest import Account
@@ -168,6 +169,14 @@ def shut(server: psycopg.Connection[Any], settings: Settings) -> Iterator[None]:
     server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
     yield
     server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
+
+
+def test_every_figure_bears_the_company_s_name(
+    standin_factory: Callable[..., Server], fresh_database: str, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    acme = Account(standin_factory(deals=5), fresh_database, tmp_path, account="acme")
+    found = Scrape.of(build_registry(acme.settings, acme.warehouse, instance, tmp_path))
+    assert found.samples and {sample.labels.get("account") for sample in found.samples} == {"acme"}
 
 
 def test_the_disk_is_that_of_the_folder_named_and_of_nobody_s_where_none_is(

@@ -177,8 +177,14 @@ def test_every_counter_was_moved_by_what_happened(day: Day) -> None:
     "panel", [panel for panel in PANELS if panel.title != "Sensors"], ids=lambda panel: panel.title
 )
 def test_the_panel_has_data(day: Day, panel: object) -> None:
-    for query in panel.queries.values():  # type: ignore[attr-defined]
-        for macro, text in {"$asset": ".*", "$endpoint": ".*", "$__rate_interval": "1m", "$__range": "5m"}.items():
+    for query in panel.targets.values():  # type: ignore[attr-defined]
+        for macro, text in {
+            "$account": ".*",
+            "$asset": ".*",
+            "$endpoint": ".*",
+            "$__rate_interval": "1m",
+            "$__range": "5m",
+        }.items():
             query = query.replace(macro, text)
         assert day.prometheus.values(query, since=day.began_at), query
 
