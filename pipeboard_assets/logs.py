@@ -25,7 +25,7 @@ def doing(**facts: object) -> None:
 
 
 def configure_logs(form: Literal["text", "json"]) -> None:
-    """Write to stderr: warnings of everybody, and as JSON also what our packages did. Again: replaces the form."""
+    """Write to stderr: warnings of everybody, and as JSON also what our packages and Dagster did. Again: replaces the form."""
     before: list[Processor] = [
         _add_doing,
         structlog.stdlib.add_log_level,
@@ -38,12 +38,40 @@ def configure_logs(form: Literal["text", "json"]) -> None:
         else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)]
     )
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    formatter = structlog.stdlib.ProcessorFormatter(processors=[remove, *writer], foreign_pre_chain=before)
     handler = _Stderr()
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[remove, *writer], foreign_pre_chain=before))
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [*(each for each in root.handlers if not isinstance(each, _Stderr)), handler]
     for package in PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO if form == "json" else logging.WARNING)
+    logging.captureWarnings(form == "json")
+    logging.setLoggerClass(_conforming(formatter) if form == "json" else logging.Logger)
+    if form == "json":
+        _leave_to_root()
+
+
+def _conforming(formatter: logging.Formatter) -> type[logging.Logger]:
+    """Loggers made from now on: Dagster makes one for each run, outside the hierarchy, with a handler of its own."""
+
+    class Conforming(logging.Logger):
+        def addHandler(self, hdlr: logging.Handler) -> None:
+            if _is_terminal(hdlr):
+                hdlr.setFormatter(formatter)
+            super().addHandler(hdlr)
+
+    return Conforming
+
+
+def _leave_to_root() -> None:
+    """Loggers made before, such as those of Dagster's processes, hand on to the root logger: what they write would be said twice."""
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger) and logger.propagate:
+            logger.handlers = [each for each in logger.handlers if not _is_terminal(each)]
+
+
+def _is_terminal(handler: logging.Handler) -> bool:
+    return isinstance(handler, logging.StreamHandler) and handler.stream in (sys.stdout, sys.stderr)
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

@@ -1,5 +1,6 @@
 """What deploy/compose.yaml promises, read from the file; test_installation.py brings it up."""
 
+import json
 import os
 import re
 import shutil
@@ -40,6 +41,17 @@ def test_every_service_is_confined_limited_and_watched(name: str) -> None:
     assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}
     assert service["deploy"]["resources"]["limits"]["memory"]
     assert "healthcheck" in service or name == "code", "the image has the code location's own"
+
+
+def test_dagster_logs_in_json_like_the_rest() -> None:
+    commands = {
+        name: service["command"] for name, service in SERVICES.items() if "dagster" in str(service.get("command"))
+    }
+    assert commands.keys() == {"code", "webserver", "webserver-readonly", "daemon"}
+    for command in commands.values():
+        assert command[command.index("--log-format") + 1] == "json"
+    image = re.search(r"^CMD (.*)$", (DEPLOY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert image is not None and commands["code"] == [*json.loads(image[1]), "--log-format", "json"]
 
 
 def test_the_disk_that_is_watched_is_that_of_postgresql() -> None:
