@@ -59,7 +59,8 @@ SELECT g.key, g.value::float8 AS value FROM unnest(%s::text[]) AS a (entity) CRO
 ) AS l CROSS JOIN jsonb_each_text(l.facts->'gauges') AS g ORDER BY l.id
 """
 
-# One statement, because a connection costs more than what it asks.
+# One statement, because a connection costs more than what it asks. Of another role's connection PostgreSQL hides state and
+# kind from whoever is no member of pg_read_all_stats, who could read everybody's queries then: it counts as `other`.
 _NOW = """
 SELECT pg_database_size(current_database()) AS bytes,
        (SELECT jsonb_object_agg(name, extract(epoch FROM value)) FROM pipeboard.watermark) AS watermarks,
@@ -68,7 +69,8 @@ SELECT pg_database_size(current_database()) AS bytes,
        ) AS r) AS rejected,
        (SELECT jsonb_object_agg(state, connections) FROM (
            SELECT CASE WHEN state = ANY (%(states)s) THEN state ELSE %(other)s END AS state, count(*) AS connections
-           FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' GROUP BY 1
+           FROM pg_stat_activity
+           WHERE datname = current_database() AND coalesce(backend_type, %(client)s) = %(client)s GROUP BY 1
        ) AS c) AS connections
 """
 
@@ -136,7 +138,9 @@ class Ledger:
 
     def _add_now(self, figures: Figures) -> None:
         states = series.CONNECTIONS.labels["state"]
-        (now,) = self._warehouse.query(_NOW, {"states": list(states), "other": series.OTHER})
+        (now,) = self._warehouse.query(
+            _NOW, {"states": list(states), "other": series.OTHER, "client": "client backend"}
+        )
         figures.set(series.DATABASE_BYTES, value=now["bytes"])
         for name, instant in (now["watermarks"] or {}).items():
             figures.set(series.WATERMARK, name, value=instant)

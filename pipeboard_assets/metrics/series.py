@@ -146,7 +146,7 @@ DATABASE_UP = _gauge("database_up", "1 while PostgreSQL answers; at 0 its figure
 DATABASE_BYTES = _gauge("database_bytes", "Size of the database.")
 CONNECTIONS = _gauge(
     "database_connections",
-    "Connections to the database by state.",
+    "Connections to the database by state; `other`: also those of other roles, whose state is hidden.",
     state=("active", "idle", "idle in transaction", OTHER),
 )
 DISK_FREE = _gauge("disk_free_bytes", "Space left on PostgreSQL's disk, where `pipeboard metrics` can see it.")

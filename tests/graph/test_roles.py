@@ -12,6 +12,8 @@ from psycopg import sql
 
 from pipeboard_assets import instance_storage
 from pipeboard_assets.commands.doctor import Finding, examine
+from pipeboard_assets.metrics.ledger import Ledger
+from pipeboard_assets.metrics.series import CONNECTIONS, OTHER
 from pipeboard_resources.pipedrive.standin import Server
 from tests.graph.conftest import ROLES, Account
 from tests.graph.test_sync import assert_green
@@ -65,6 +67,18 @@ def test_doctor_says_which_schema_the_loader_lacks(loaded: Account, tmp_path: Pa
 
     assert schemas().is_ok
     assert schemas(old_names_schema="antes").seen == "the role may not create schemas, and cannot fill antes"
+
+
+def test_connections_of_other_roles_are_counted_though_their_state_is_hidden(
+    loaded: Account, database_url: str
+) -> None:
+    def others() -> float:
+        found = next(iter(Ledger(loaded.warehouse, loaded.settings).read().metrics([CONNECTIONS]))).samples
+        return {sample.labels["state"]: sample.value for sample in found}[OTHER]
+
+    before = others()
+    with psycopg.connect(as_role(database_url, "pipeboard_reader")):
+        assert others() == before + 1
 
 
 def test_the_owner_looks_after_what_the_loader_made(loaded: Account, database_url: str) -> None:

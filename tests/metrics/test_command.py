@@ -36,9 +36,11 @@ def environment(
 def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
     program = [sys.executable, "-m", "pipeboard_assets"]
-    with subprocess.Popen(
-        [*program, "metrics", "--port", str(port), "--disk", str(tmp_path)], env=environment, cwd=tmp_path
-    ) as serving:
+    serve = [*program, "metrics", "--port", str(port), "--disk", str(tmp_path)]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(serve, env=environment, cwd=tmp_path, stdout=log, stderr=log) as serving,
+    ):
         try:
             address = f"http://127.0.0.1:{port}"
             assert wait_until(lambda: answers(f"{address}/metrics"), seconds=60)
@@ -57,6 +59,8 @@ def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, st
     assert found.total("pipeboard_loads_total", status="success", asset="users") == 1
     assert found.total("pipeboard_loads_total", status="success", asset="pipelines") == 1
 
+    served = [json.loads(line)["event"] for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
+    assert any(f"{address}/metrics" in line for line in served)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     published = [line for line in lines if line["event"].startswith("load published")]
     assert [line["asset"] for line in published] == ["pipelines", "users", "bi_views"]
