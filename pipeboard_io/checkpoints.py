@@ -39,7 +39,7 @@ _SECONDS_TO_DROP = 0.2
 
 # What a backup leaves out: stages come and go beside it, and what tells of them is worth nothing without them.
 STAGES = "^stage_[a-z0-9_]*_[0-9a-f]{16}$"
-PROGRESS = ("checkpoint", "staged_reject", "live_stage")
+PROGRESS = ("checkpoint", "staged_reject", "live_stage", "load_in_progress")
 # What tells a stage from a table of somebody else that is called alike.
 STAGE_MARK = "Rows of a load that is not published yet (pipeboard_io)"
 
@@ -110,8 +110,8 @@ _OWNER = """SELECT backend_start FROM pg_catalog.pg_stat_activity WHERE pid = %s
 _NOTICE_SOON = "SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 15; SET tcp_keepalives_count = 4"
 
 
-def _owner(connection: Connection) -> tuple[int | None, datetime | None]:
-    """The backend that stages. Behind a pooler the announced pid is not the backend's, which changes as well: unknown."""
+def owner(connection: Connection) -> tuple[int | None, datetime | None]:
+    """The backend that loads. Behind a pooler the announced pid is not the backend's, which changes as well: unknown."""
     pid = scalar(connection, "SELECT pg_backend_pid()")
     if pid != connection.info.backend_pid:
         return None, None
@@ -119,14 +119,14 @@ def _owner(connection: Connection) -> tuple[int | None, datetime | None]:
     return pid, scalar(connection, _OWNER, [pid])
 
 
-_IS_OWNED = """EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = owner_pid AND a.pid <> pg_backend_pid()
+IS_OWNED = """EXISTS (SELECT FROM pg_catalog.pg_stat_activity a WHERE a.pid = owner_pid AND a.pid <> pg_backend_pid()
                AND coalesce(a.backend_start = owner_started_at, true))"""
 
 
 def _continued(connection: Connection, state: State, table: Table, load_id: str, resume_key: str) -> Stage | None:
     row = connection.execute(
         state.compose(
-            f"""SELECT stage, shape, started_at, next_order, bytes, absent, is_ascending, has_deleted, state, {_IS_OWNED}
+            f"""SELECT stage, shape, started_at, next_order, bytes, absent, is_ascending, has_deleted, state, {IS_OWNED}
                 FROM {{checkpoint}} WHERE resume_key = %s FOR UPDATE"""
         ),
         [resume_key],
@@ -144,7 +144,7 @@ def _continued(connection: Connection, state: State, table: Table, load_id: str,
         logger.info("staged rows discarded: the table's shape changed, table=%s resume_key=%s", table, resume_key)
         forget(connection, state, str(name))
         return None
-    pid, started = _owner(connection)
+    pid, started = owner(connection)
     connection.execute(
         state.compose(
             """UPDATE {checkpoint} SET load_id = %s, owner_pid = %s, owner_started_at = %s, touched_at = now()
@@ -172,7 +172,7 @@ def _continued(connection: Connection, state: State, table: Table, load_id: str,
 
 def _left_by_its_owner(connection: Connection, state: State, resume_key: str) -> bool:
     """Whether the load that staged is over after all: its backend outlives a connection that was closed just now."""
-    query = state.compose(f"SELECT {_IS_OWNED} FROM {{checkpoint}} WHERE resume_key = %s")
+    query = state.compose(f"SELECT {IS_OWNED} FROM {{checkpoint}} WHERE resume_key = %s")
     deadline = monotonic() + SECONDS_TO_LEAVE
     while monotonic() < deadline:
         connection.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.02)")
@@ -202,7 +202,7 @@ def _created(connection: Connection, state: State, table: Table, load_id: str, r
     connection.execute(
         state.compose("COMMENT ON TABLE {stage} IS {mark}", stage=state.name(name), mark=sql.Literal(STAGE_MARK))
     )
-    pid, owner_started = _owner(connection)
+    pid, owner_started = owner(connection)
     started_at = scalar(
         connection,
         state.compose(
@@ -297,7 +297,7 @@ SELECT c.relname FROM pg_catalog.pg_class c LEFT JOIN {{checkpoint}} k ON k.stag
 WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s)
   AND c.relkind = 'r' AND c.relname ~ %(stages)s AND obj_description(c.oid, 'pg_class') = %(mark)s
   AND pg_has_role(c.relowner, 'USAGE')
-  AND (k.stage IS NULL OR NOT ({_IS_OWNED}) AND k.touched_at < now() - CASE
+  AND (k.stage IS NULL OR NOT ({IS_OWNED}) AND k.touched_at < now() - CASE
         WHEN k.is_kept THEN make_interval(days => {RESUMABLE_DAYS})
         WHEN k.owner_pid IS NULL THEN make_interval(days => {UNKNOWN_OWNER_DAYS})
         ELSE interval '0' END)

@@ -18,6 +18,7 @@ WarehouseError
     ├── StatementTimeoutError     a statement ran for too long
     ├── ResumeError               staged rows and checkpoint do not belong together, or are in use (worth a retry)
     ├── ConstraintError           the table refuses a row
+    ├── KilledError               its process was killed; only the ledger says so
     └── MassDeleteError           a reconciliation would delete too much
 """
 
@@ -115,6 +116,10 @@ class ConstraintError(LoadError):
     def __init__(self, message: str, *, constraint: str | None = None) -> None:
         super().__init__(message)
         self.constraint = constraint
+
+
+class KilledError(LoadError):
+    """The process of a load was killed: what the ledger says of it, since nobody is left to raise this."""
 
 
 class MassDeleteError(LoadError):

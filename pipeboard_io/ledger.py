@@ -1,4 +1,8 @@
-"""One row per load, the durable history that metrics, status and alerts read. Successful rows are part of the publish."""
+"""One row per load, the durable history that metrics, status and alerts read. Successful rows are part of the publish.
+
+A load notes when it begins and takes that note away, in one transaction, when it says how it ended. So a note whose backend
+is gone is of a load that was killed.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +12,9 @@ from typing import Any
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from pipeboard_io.checkpoints import IS_OWNED, UNKNOWN_OWNER_DAYS, owner
 from pipeboard_io.connection import Connection
-from pipeboard_io.errors import WarehouseError
+from pipeboard_io.errors import KilledError, WarehouseError
 from pipeboard_io.load import Load, LoadReport, json_text
 from pipeboard_io.state import State
 
@@ -25,6 +30,41 @@ class Attempt:
 
     load_id: str
     started_at: datetime
+
+
+def begin(connection: Connection, state: State, load: Load, attempt: Attempt) -> None:
+    """Notes that a load is under way on this connection."""
+    pid, owner_started_at = owner(connection)
+    connection.execute(
+        state.compose(
+            """INSERT INTO {load_in_progress} (load_id, entity, table_name, mode, run_id, started_at, owner_pid, owner_started_at)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s)"""
+        ),
+        [
+            attempt.load_id, load.table.entity, str(load.table), load.mode, load.run_id, attempt.started_at,
+            pid, owner_started_at,
+        ],
+    )  # fmt: skip
+
+
+_KILLED = f"""
+WITH killed AS (
+    DELETE FROM {{load_in_progress}} WHERE NOT {IS_OWNED}
+        AND (owner_pid IS NOT NULL OR started_at < now() - make_interval(days => {UNKNOWN_OWNER_DAYS}))
+    RETURNING *
+)
+INSERT INTO {{load}} (load_id, entity, table_name, mode, status, run_id, started_at, finished_at, error_class, error, seconds, facts)
+SELECT load_id, entity, table_name, mode, 'failed', run_id, started_at, clock_timestamp(), %s, %s,
+       jsonb_build_object('total', extract(epoch FROM clock_timestamp() - started_at)), '{{{{}}}}'
+FROM killed ON CONFLICT (load_id) DO NOTHING
+"""
+
+
+def write_killed(connection: Connection, state: State) -> int:
+    """Writes the rows of loads whose process was killed; returns how many."""
+    kind = KilledError
+    message = "Its process was killed, or lost the database. Nothing of it was published; the next load goes on."
+    return connection.execute(state.compose(_KILLED), [f"{kind.__module__}.{kind.__qualname__}", message]).rowcount
 
 
 def write_success(connection: Connection, state: State, load: Load, attempt: Attempt, report: LoadReport) -> None:
@@ -58,6 +98,8 @@ def write_failure(
         "seconds": Jsonb({phase: round(spent, 4) for phase, spent in seconds.items()}),
         "facts": Jsonb(dict(load.facts()) if load.facts else {}, dumps=json_text),
     }
+    # The load's own word, where others took it for killed: its connection was closed before it came here.
+    connection.execute(state.compose("DELETE FROM {load} WHERE load_id = %s"), [attempt.load_id])
     _insert(connection, state, _identity(load, attempt, status) | values)
 
 
@@ -78,6 +120,7 @@ def _insert(connection: Connection, state: State, values: Mapping[str, Any]) -> 
     names = sql.SQL(", ").join(map(sql.Identifier, values))
     marks = sql.SQL(", ").join([sql.SQL("clock_timestamp()" if name == "finished_at" else "%s") for name in values])
     parameters = [value for name, value in values.items() if name != "finished_at"]
+    connection.execute(state.compose("DELETE FROM {load_in_progress} WHERE load_id = %s"), [values["load_id"]])
     connection.execute(
         state.compose("INSERT INTO {load} ({names}) VALUES ({marks})", names=names, marks=marks), parameters
     )

@@ -90,6 +90,9 @@ class Warehouse:
         clock = Clock()
         try:
             with self._connect() as connection:
+                with translated("Noting in the ledger what begins"):
+                    ledger.write_killed(connection, self._state)
+                    ledger.begin(connection, self._state, load, attempt)
                 report = Loader(
                     connection, self._state, self._timeouts, work_memory_megabytes=self._work_memory_megabytes
                 ).run(load, attempt, clock)
@@ -104,6 +107,11 @@ class Warehouse:
         attempt = Attempt(uuid4().hex, started_at)
         seconds = {"total": (datetime.now(UTC) - started_at).total_seconds()}
         self._record_failure(self.placement.load(load), attempt, error, seconds)
+
+    def note_killed_loads(self) -> int:
+        """Writes into the ledger that loads failed whose process was killed; each load does so before it begins. How many."""
+        with self._state_connection() as connection, translated("Writing the ledger"):
+            return ledger.write_killed(connection, self._state)
 
     def fit(self, table: Table) -> None:
         """Makes the table exist and have the columns, comments and indexes declared; touches no row of it."""

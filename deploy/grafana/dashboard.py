@@ -184,6 +184,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             {"{{asset}}": f"sum by (asset) (increase(pipeboard_loads_total{{{A}}}[$__range]))"},
         ),
         Panel(
+            "Loads under way", "bars", "short", "Began and did not end yet; one whose process was killed fails when the next look at it is taken.",
+            {"{{asset}}": f"sum by (asset) (pipeboard_loads_started_total{{{A}}}) - sum by (asset) (pipeboard_loads_total{{{A}}})"},
+        ),
+        Panel(
             "Failures", "lines", "short", "Loads that failed.",
             {"{{asset}}": f'sum by (asset) (increase(pipeboard_loads_total{{{A}, status="failed"}}[$__rate_interval]))'},
         ),

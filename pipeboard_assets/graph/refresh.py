@@ -119,6 +119,7 @@ def build_refresh_sensor(
             return dg.SkipReason(PIPEDRIVE_KEY_MISSING)
         end_dead_runs(context.instance)
         with open_warehouse(settings) as warehouse:
+            warehouse.note_killed_loads()
             successes = last_successes(warehouse)
             new = without_history(warehouse, SyncRequest(prefix=settings.prefix))
             failing = new & failed_since(warehouse, now() - _LONGEST_PAUSE)

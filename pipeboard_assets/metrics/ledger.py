@@ -40,6 +40,14 @@ SELECT key, sum(value::float8) AS value FROM pipeboard.load, jsonb_each_text(fac
 WHERE id > %(after)s AND id <= %(until)s GROUP BY key
 """
 
+# In one statement, so that a load that ends meanwhile is counted once.
+_STARTED = """
+SELECT entity, mode, count(*)::float8 AS loads FROM (
+    SELECT entity, mode FROM pipeboard.load WHERE id > %(after)s AND id <= %(until)s
+    UNION ALL SELECT entity, mode FROM pipeboard.load_in_progress WHERE %(is_open)s
+) AS l GROUP BY entity, mode
+"""
+
 _SUCCESSES = f"""
 SELECT a.entity, c.finished_at AS up_to_date_at, l.rows, l.table_name, l.staged / greatest((l.seconds->>'total')::float8, 0.001) AS speed,
        pg_total_relation_size(to_regclass(l.table_name)) AS bytes
@@ -116,10 +124,12 @@ class Ledger:
         self._settle_next_at = time.monotonic() + _SETTLE_EVERY_SECONDS
 
     def _between(self, after: int, until: int) -> Figures:
-        span = {"after": after, "until": until}
+        span = {"after": after, "until": until, "is_open": until == _END_OF_LEDGER}
         figures = Figures.from_json((row["key"], row["value"]) for row in self._warehouse.query(_COUNTERS, span))
         for row in self._warehouse.query(_LOADS, span):
             _add_loads(figures, row)
+        for row in self._warehouse.query(_STARTED, span):
+            figures.add(series.LOADS_STARTED, row["entity"], row["mode"], amount=row["loads"])
         return figures
 
     def _add_successes(self, figures: Figures) -> None:

@@ -123,6 +123,9 @@ LOADS = _counter(
     mode=MODES,
     status=("success", "failed", "stopped"),
 )
+LOADS_STARTED = _counter(
+    "loads_started", "Loads that began; those that did not end yet are in progress.", asset=ASSETS, mode=MODES
+)
 LOAD_SECONDS = _histogram(
     "load_duration_seconds",
     "Seconds that a load took.",

@@ -77,7 +77,7 @@ def test_a_migration_that_fails_leaves_everything_as_it_was(
     with monkeypatch.context() as next_one:
         next_one.setattr(state, "HEAD", NEXT)
         next_one.setattr(state, "MIGRATIONS", next_release)
-        with pytest.raises(WarehouseError, match="Preparing the schema pipeboard failed: division by zero"):
+        with pytest.raises(WarehouseError, match="Preparing the schema pipeboard failed: DivisionByZero"):
             Warehouse(fresh_database).migrate()
     assert version(fresh_database) == state.HEAD
     assert Warehouse(fresh_database).load(Load(TABLE, frames=[frame(2)])).rows == 20

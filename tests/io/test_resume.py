@@ -201,6 +201,28 @@ def _wait_until_gone(observer: Observer, schema: str) -> None:
         time.sleep(0.01)
 
 
+def test_a_load_that_was_killed_is_a_failed_load_in_the_ledger(
+    warehouse: Warehouse, database_url: str, observer: Observer, schema: str
+) -> None:
+    told = f"SELECT status, error_class FROM pipeboard.load WHERE entity = '{table(schema).entity}' AND table_name ~ '^{schema}'"
+    _killed_load(database_url, schema)
+    assert warehouse.query(told) == []
+    _wait_until_gone(observer, schema)
+    assert warehouse.note_killed_loads() == 1
+    assert warehouse.query(told) == [{"status": "failed", "error_class": "pipeboard_io.errors.KilledError"}]
+    assert warehouse.note_killed_loads() == 0  # once
+
+
+def test_a_load_under_way_is_not_taken_for_killed(warehouse: Warehouse, schema: str) -> None:
+    def source(_checkpoint: object) -> Iterator[Batch]:
+        assert Warehouse.note_killed_loads(warehouse) == 0
+        assert warehouse.query("SELECT entity FROM pipeboard.load_in_progress") == [{"entity": table(schema).entity}]
+        yield from pages([])(None)
+
+    warehouse.load(Load(table(schema), frames=source))
+    assert warehouse.query("SELECT entity FROM pipeboard.load_in_progress") == []
+
+
 def test_a_process_killed_while_staging_loses_at_most_the_page_in_flight(
     warehouse: Warehouse, database_url: str, observer: Observer, schema: str
 ) -> None:

@@ -56,6 +56,13 @@ CASES = (
         21,
         {"asset": "deals", "state": "fail"},
     ),
+    Case(
+        "PipeboardNeverLoaded",
+        {"pipeboard_freshness{" + DEALS + ', state="missing"}': ("0x10 1x800", "0x900")},
+        419,
+        421,
+        {"asset": "deals", "state": "missing"},
+    ),
     Case("PipeboardFailing", {LOADS + '"failed"}': ("0x10 1x20", "5x40")}, 10, 11, {"asset": "deals"}),
     Case(  # a success of another company is none of this one
         "PipeboardFailingAgain",

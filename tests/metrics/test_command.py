@@ -11,17 +11,25 @@ from pathlib import Path
 
 import pytest
 
+from pipeboard_assets.metrics import series
+from pipeboard_assets.metrics.ledger import Ledger
+from pipeboard_io import Warehouse
 from pipeboard_resources.embedded.processes import free_port, wait_until
 from pipeboard_resources.pipedrive.standin import Server
+from pipeboard_resources.settings import Settings
 from tests.metrics.conftest import Scrape
 from tests.metrics.servers import answers
 
+PROGRAM = [sys.executable, "-m", "pipeboard_assets"]
+
 
 @pytest.fixture
-def environment(
-    standin_factory: Callable[..., Server], fresh_database: str, redis_url: str, tmp_path: Path
-) -> dict[str, str]:
-    server = standin_factory(deals=20)
+def server(standin_factory: Callable[..., Server]) -> Server:
+    return standin_factory(deals=20)
+
+
+@pytest.fixture
+def environment(server: Server, fresh_database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PIPEDRIVE_BASE_URL": server.url,
@@ -35,8 +43,7 @@ def environment(
 
 def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, str], tmp_path: Path) -> None:
     port = free_port()
-    program = [sys.executable, "-m", "pipeboard_assets"]
-    serve = [*program, "metrics", "--port", str(port), "--disk", str(tmp_path)]
+    serve = [*PROGRAM, "metrics", "--port", str(port), "--disk", str(tmp_path)]
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(serve, env=environment, cwd=tmp_path, stdout=log, stderr=log) as serving,
@@ -45,7 +52,7 @@ def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, st
             address = f"http://127.0.0.1:{port}"
             assert wait_until(lambda: answers(f"{address}/metrics"), seconds=60)
             done = subprocess.run(
-                [*program, "sync", "--json", "--select", "users,pipelines"],
+                [*PROGRAM, "sync", "--json", "--select", "users,pipelines"],
                 env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
             )  # fmt: skip
             found = Scrape.at(address)
@@ -66,3 +73,30 @@ def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, st
     assert [line["asset"] for line in published] == ["pipelines", "users", "bi_views"]
     assert {line["run_id"] for line in published} == {outcome["run_id"]}
     assert environment["PIPEDRIVE_API_KEY"] not in done.stderr
+
+
+def test_a_sync_killed_in_the_middle_has_begun_and_then_failed(
+    environment: dict[str, str], server: Server, tmp_path: Path
+) -> None:
+    warehouse = Warehouse(environment["DATABASE_URL"])
+    ledger = Ledger(warehouse, Settings(_env_file=None))
+
+    def counted() -> tuple[float, float]:
+        found = Scrape(tuple(sample for metric in ledger.read().metrics(series.LEDGER) for sample in metric.samples))
+        failed = found.total("pipeboard_loads_total", asset="users", status="failed")
+        return found.total("pipeboard_loads_started_total", asset="users"), failed
+
+    under_way: list[tuple[float, float]] = []
+
+    def kill(_company: object, endpoint: str, _page: int) -> None:
+        if endpoint == "users" and not under_way:
+            under_way.append(counted())
+            syncing.kill()
+
+    server.before_page = kill
+    command = [*PROGRAM, "sync", "--select", "users"]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL) as syncing:
+        assert syncing.wait(timeout=100) == -signal.SIGKILL
+    assert under_way == [(1, 0)]
+    assert wait_until(warehouse.note_killed_loads, seconds=20)
+    assert counted() == (1, 1)
