@@ -74,6 +74,23 @@ def test_a_failure_before_the_first_page_is_a_failed_load_with_its_requests(
     assert found.total("pipeboard_api_requests_total", endpoint="deal_fields", status="4xx") == 1
 
 
+def test_what_requests_waited_for_the_limit_is_counted_in_seconds(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper
+) -> None:
+    """One reader, one record a page: more requests than two seconds take, so it waits for about as long as it lasts."""
+    watched.settings = watched.settings.model_copy(update={"page_size": 1, "readers": 1})
+    watched.company.set_plan("Lite")
+    started = time.monotonic()
+    outcome = sync(watched, instance, assets=("deals",), full=True)["deals"]
+    lasted = time.monotonic() - started
+    assert outcome.status is Status.SUCCESS
+    sent, found = len(watched.server.requests), scrape()
+    seconds = found.total("pipeboard_api_wait_seconds_total")
+    assert sent > watched.company.plan.burst_requests
+    assert 1 < seconds < lasted
+    assert found.total("pipeboard_api_refusals_total", kind="burst") == 0
+
+
 def test_a_gauge_at_0_is_a_figure_and_a_counter_at_0_is_none() -> None:
     figures = Figures()
     figures.set(series.TOKENS_LEFT, value=0)
