@@ -53,9 +53,8 @@ WITH killed AS (
         AND (owner_pid IS NOT NULL OR started_at < now() - make_interval(days => {UNKNOWN_OWNER_DAYS}))
     RETURNING *
 )
-INSERT INTO {{load}} (load_id, entity, table_name, mode, status, run_id, started_at, finished_at, error_class, error, seconds, facts)
-SELECT load_id, entity, table_name, mode, 'failed', run_id, started_at, clock_timestamp(), %s, %s,
-       jsonb_build_object('total', extract(epoch FROM clock_timestamp() - started_at)), '{{{{}}}}'
+INSERT INTO {{load}} (load_id, entity, table_name, mode, status, run_id, started_at, finished_at, error_class, error)
+SELECT load_id, entity, table_name, mode, 'failed', run_id, started_at, clock_timestamp(), %s, %s
 FROM killed ON CONFLICT (load_id) DO NOTHING
 """
 

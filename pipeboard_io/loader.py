@@ -34,6 +34,7 @@ from pipeboard_io.errors import (
     SchemaDriftError,
     TableBlockedError,
     translated,
+    without_values,
 )  # fmt: skip
 from pipeboard_io.ledger import Attempt
 from pipeboard_io.load import Batch, Frames, Load, LoadReport, Reconcile
@@ -188,7 +189,7 @@ class Loader:
             try:
                 yield
             except psycopg.errors.LockNotAvailable as error:
-                raise self._blocked(job.table, verb) from error
+                raise self._blocked(job.table, verb) from without_values(error)
 
     def _blocked(self, table: Table, verb: str) -> TableBlockedError:
         blockers = _sessions_holding(self._connection, self._state, table)
