@@ -288,6 +288,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             {"{{asset}}": f'pipeboard_partitions{{{A}, state="read"}}'},
         ),
         Panel(
+            "Deals left", "stat", "short", "Whose changelog `sync --deal-history` has yet to read; empty where it never ran.",
+            {"deals": "pipeboard_deal_history_left_deals"},
+        ),
+        Panel(
             "Rows saved by backfills", "stat", "short", "Inserted, updated and restored, in the time shown.",
             {"rows": f'sum(increase(pipeboard_rows_total{{{A}, mode="backfill", outcome=~"inserted|updated|restored"}}[$__range]))'},
         ),

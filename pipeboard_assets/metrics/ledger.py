@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.figures import Figures
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 from pipeboard_assets.sync.freshness import BRINGS_UP_TO_DATE, freshness
 from pipeboard_io import Warehouse
 from pipeboard_resources.settings import Settings
@@ -71,6 +72,8 @@ SELECT g.key, g.value::float8 AS value FROM unnest(%s::text[]) AS a (entity) CRO
 # kind from whoever is no member of pg_read_all_stats, who could read everybody's queries then: it counts as `other`.
 _NOW = """
 SELECT pg_database_size(current_database()) AS bytes,
+       (SELECT facts ->> 'deals_left' FROM pipeboard.load WHERE entity = %(changelog)s AND facts ? 'deals_left'
+        ORDER BY finished_at DESC LIMIT 1)::float8 AS deals_left,
        (SELECT jsonb_object_agg(name, extract(epoch FROM value)) FROM pipeboard.watermark) AS watermarks,
        (SELECT jsonb_object_agg(entity, records) FROM (
            SELECT entity, count(*) AS records FROM pipeboard.rejected_record WHERE resolved_at IS NULL GROUP BY entity
@@ -148,10 +151,11 @@ class Ledger:
 
     def _add_now(self, figures: Figures) -> None:
         states = series.CONNECTIONS.labels["state"]
-        (now,) = self._warehouse.query(
-            _NOW, {"states": list(states), "other": series.OTHER, "client": "client backend"}
-        )
+        names = {"other": series.OTHER, "client": "client backend", "changelog": DEAL_CHANGELOG.entity}
+        (now,) = self._warehouse.query(_NOW, {"states": list(states), **names})
         figures.set(series.DATABASE_BYTES, value=now["bytes"])
+        if now["deals_left"] is not None:
+            figures.set(series.DEALS_LEFT, value=now["deals_left"])
         for name, instant in (now["watermarks"] or {}).items():
             figures.set(series.WATERMARK, name, value=instant)
         for asset in series.ASSETS:

@@ -138,6 +138,7 @@ STAGED_BYTES = _counter("staged_bytes", "Bytes sent to staging tables.", asset=A
 DDL = _counter("ddl_statements", "Statements that changed a table's columns or indexes.", asset=ASSETS)
 ROWS_PER_SECOND = _gauge("load_rows_per_second", "Rows per second of the last successful load.", asset=ASSETS)
 LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "When a load last brought the table up to date.", asset=ASSETS)
+DEALS_LEFT = _gauge("deal_history_left_deals", "Deals whose changelog `sync --deal-history` has yet to read.")
 WATERMARK = _gauge("watermark_timestamp_seconds", "Greatest update_time loaded.", list=ANY)
 FRESHNESS = _gauge("freshness", "1 for the state that the asset is in.", asset=ASSETS, state=(*Freshness,))
 REJECTED = _gauge("rejected_records", "Values and records set aside and not resolved since.", asset=ASSETS)

@@ -141,11 +141,13 @@ class ChangelogSync:
     page_read: Callable[[str, int], None] | None = None
     hidden: Collection[str] = ()
     _read: list[int] = field(default_factory=list)
+    _unread: list[int] = field(default_factory=list)
     _company: int | None = None
 
     def load(self) -> Load | None:
         """Describe the load; the changelogs are read when the frames are drained. Raises LoadError, PipedriveError."""
-        deals = unread(self.warehouse, self.hidden)[:_DEALS_A_LOAD]
+        self._unread = unread(self.warehouse, self.hidden)
+        deals = self._unread[:_DEALS_A_LOAD]
         if not deals and not _staged(self.warehouse, self.hidden):
             return None
         self._company = company_of(self.warehouse, self.client)
@@ -160,12 +162,14 @@ class ChangelogSync:
         )
 
     def facts(self) -> Mapping[str, object]:
-        """What the ledger remembers: whose data it is, the tokens left today, and which deals need not be asked for again."""
+        """What the ledger remembers: whose data it is, the tokens left today, which deals need not be asked for again, and
+        how many are still to be asked for."""
         return {
             "account": self.client.account,
             "company": self._company,
             "tokens_left": self.client.tokens_left,
             "deals_read": self._read,
+            "deals_left": len(set(self._unread).difference(self._read)),
         }
 
     def _batches(self, deals: Sequence[int], checkpoint: Mapping[str, Any] | None) -> Iterator[Batch]:

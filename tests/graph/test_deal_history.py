@@ -137,10 +137,14 @@ def test_a_run_that_stops_at_the_budget_goes_on_and_asks_no_deal_twice(
     outcome = complete(account)
     assert outcome.status is Status.STOPPED and EXIT_CODES[outcome.status] == 75
     published = account.warehouse.query(
-        "SELECT jsonb_array_length(facts -> 'deals_read') AS deals, status FROM pipeboard.load WHERE entity = %s ORDER BY id",
+        "SELECT jsonb_array_length(facts -> 'deals_read') AS deals, (facts -> 'deals_left')::int AS left, status "
+        "FROM pipeboard.load WHERE entity = %s ORDER BY id",
         [ASSET],
     )
-    assert published == [{"deals": 100, "status": "success"}, {"deals": 10, "status": "stopped"}]
+    assert published == [
+        {"deals": 100, "left": 30, "status": "success"},
+        {"deals": 10, "left": 20, "status": "stopped"},
+    ]
     (*answered, refused) = asked(account)
     account.server.faults.clear()
     account.server.limits.reset()

@@ -17,6 +17,7 @@ from pipeboard_assets.commands.monitoring import exporter
 from pipeboard_assets.graph.outcome import AssetOutcome, Status
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.metrics.series import ASSETS, LEDGER, LIVE
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 from pipeboard_resources.embedded.processes import wait_until
 from pipeboard_resources.pipedrive.breaker import FAULTS_TO_OPEN
 from pipeboard_resources.pipedrive.standin import Server
@@ -85,6 +86,7 @@ def events(account: Account, instance: dg.DagsterInstance) -> Iterator[dict[str,
     faults.add("slow", "/api/v2/deals", seconds=1.5)
     yield sync(account, instance, full=True)
     account.server.faults.clear()
+    sync(account, instance, assets=(DEAL_CHANGELOG.name,), deal_history=True)
     account.company.delete("organizations", account.company.ids("organizations")[0])
     faults.add("html_200", "/api/v2/pipelines", times=None)
     with without_waiting():
