@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +77,7 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
         ("promtool", "check", "config", "deploy/prometheus/prometheus.yml"),
         ("promtool", "check", "rules", "deploy/prometheus/alerts.yml"),
         ("amtool", "check-config", "deploy/prometheus/alertmanager.yml"),
+        ("amtool", "check-config", "deploy/compose/alertmanager.yml"),
     ],
     ids=" ".join,
 )
@@ -82,3 +85,11 @@ def test_prometheus_and_alertmanager_accept_our_files(command: tuple[str, ...]) 
     called = [program(command[0]), *command[1:]]
     done = subprocess.run(called, cwd=PROJECT_ROOT, capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_accepts_its_files_as_compose_mounts_them(tmp_path: Path) -> None:
+    for file in ("compose/prometheus.yml", "prometheus/alerts.yml"):
+        shutil.copy(DEPLOY / file, tmp_path)
+    called = [program("promtool"), "check", "config", "prometheus.yml"]
+    done = subprocess.run(called, cwd=tmp_path, capture_output=True, check=False, text=True)
+    assert done.returncode == 0 and f"{len(ALERTS)} rules found" in done.stdout, done.stdout + done.stderr
