@@ -11,6 +11,8 @@
 -- With PIPEBOARD_ACCOUNT=acme, roles and schemas of that company, acme_pipeboard_loader and so on:
 --     PGOPTIONS="-c pipeboard.account=acme" psql "$ADMIN_URL" -f deploy/roles.sql
 -- With PIPEBOARD_OLD_NAMES_SCHEMA=antes, that schema besides: PGOPTIONS="-c pipeboard.old_names_schema=antes".
+-- PostgreSQL lets everybody who may connect make temporary tables (and before version 15 any table in the schema public).
+-- This takes those two rights from PUBLIC: whoever else needs them in this database gets them by a GRANT.
 DO $$
 DECLARE
     prefix text := coalesce(nullif(pg_catalog.current_setting('pipeboard.account', true), '') || '_', '');
@@ -34,6 +36,11 @@ BEGIN
     END IF;
     EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO %I', pg_catalog.current_database(), loader_role);
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', pg_catalog.current_database(), reader_role);
+
+    EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', pg_catalog.current_database());
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'public') THEN
+        REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+    END IF;
 
     FOREACH place IN ARRAY read_places || ARRAY[prefix || 'pipeboard', 'dagster']::name[] LOOP
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = place) THEN

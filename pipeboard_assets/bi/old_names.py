@@ -69,6 +69,9 @@ _TABLES = (
     _OldTable("atividade_tipos", "activity_types"),
 )
 
+OLD_NAMES: Mapping[str, str] = {old.name: old.entity for old in _TABLES}
+"""Table of then -> entity."""
+
 # By field type: suffix of ours -> suffix of then.
 _TEXT, _NUMBER, _LABEL = {"": "_text"}, {"": "_value"}, {"": "_label"}
 _SUFFIXES: Mapping[str, Mapping[str, str]] = {

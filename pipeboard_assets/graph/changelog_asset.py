@@ -1,13 +1,15 @@
 """The changelogs of deals as a software-defined asset, in a job of its own: they cost a call a deal, so no sync asks for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import dagster as dg
 
+from pipeboard_assets.graph.asset_checks import check_events, check_specs
 from pipeboard_assets.graph.automation import changelog_key
+from pipeboard_assets.graph.checks import changelog_checks, verdicts
 from pipeboard_assets.graph.entity_assets import OWNER, PIPEDRIVE_POOL, asset_key, masks_of
 from pipeboard_assets.graph.failures import as_dagster_failure
 from pipeboard_assets.graph.observer import Observer
@@ -23,6 +25,9 @@ _ROWS = f"SELECT count(*) AS rows FROM {DEAL_CHANGELOG}"
 def build_changelog_asset(settings: Settings, observer: Observer) -> dg.AssetsDefinition:
     """Load after load until nothing is left or the day's tokens are spent; each is published, and none is asked for again."""
 
+    checks = changelog_checks()
+    specs = check_specs(changelog_key(settings.prefix), checks)
+
     @dg.asset(
         key=changelog_key(settings.prefix),
         deps=[asset_key("deals", settings.prefix)],
@@ -36,17 +41,20 @@ def build_changelog_asset(settings: Settings, observer: Observer) -> dg.AssetsDe
             ),
             "dagster/table_name": ".".join(changelog_key(settings.prefix).path),
         },
+        check_specs=specs,
         pool=settings.prefix + PIPEDRIVE_POOL,
         required_resource_keys={"pipedrive", "warehouse"},
     )
-    def deal_changelog(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def deal_changelog(context: dg.AssetExecutionContext) -> Iterator[Any]:
         doing(run_id=context.run.run_id, asset=DEAL_CHANGELOG.name)
         warehouse: Warehouse = context.resources.warehouse
         with as_dagster_failure(pause_seconds=settings.step_retry_seconds):
             reports = [*iter(partial(_load_next, context, settings, observer), None)]
             warehouse.fit(DEAL_CHANGELOG)
             (rows,) = warehouse.query(_ROWS)
-        return dg.MaterializeResult(metadata={"dagster/row_count": rows["rows"], **_sums(reports)})
+            found = verdicts(warehouse, str(DEAL_CHANGELOG), checks)
+        yield dg.MaterializeResult(metadata={"dagster/row_count": rows["rows"], **_sums(reports)})
+        yield from check_events(specs, found)
 
     return deal_changelog
 

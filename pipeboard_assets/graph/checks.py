@@ -4,11 +4,12 @@ Each check is one SELECT of findings; all checks of a table travel in one statem
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 from pipeboard_io import Warehouse
 from pipeboard_io.snapshot import Snapshot
 
@@ -124,6 +125,27 @@ def entity_checks(
     )
     always = (_unique_key(table, "id"), _volume(entity.name), _rejected_records(entity.name), _columns(entity.name))
     return (*always, *(check for check in optional if check is not None))
+
+
+def changelog_checks() -> tuple[Check, ...]:
+    """What Pipedrive's changelogs say of deals, line against line."""
+    return (
+        Check(
+            name="moves_join",
+            expected="Every move of a deal begins in the stage in which the one before it ended.",
+            findings=f"""
+                SELECT format('deal %s: line %s moves from stage %s, the one before it to stage %s', deal_id, position, old_value, before), 1
+                FROM (SELECT *, lag(new_value) OVER (PARTITION BY deal_id ORDER BY position) AS before
+                      FROM {DEAL_CHANGELOG} WHERE field = 'stage_id') AS move
+                WHERE before IS DISTINCT FROM old_value AND before IS NOT NULL""",
+            remedy="Pipedrive's changelog lacks a line, or one was rejected: the stage between is missing in the stage history.",
+            tolerated_percent=None,
+        ),
+        replace(
+            _rejected_records(DEAL_CHANGELOG.name),
+            remedy=f"Each stands with its reason in pipeboard.rejected_record (entity = '{DEAL_CHANGELOG.name}').",
+        ),
+    )
 
 
 def main_bi_checks() -> tuple[Check, ...]:

@@ -111,7 +111,8 @@ def build_view_assets(settings: Settings) -> dg.AssetsDefinition:
 
     where = placement_of(settings)
     calendar_key = dg.AssetKey([where.schema(CALENDAR.schema), CALENDAR.name])
-    checks = {dg.AssetKey(where.relation(name).split(".")): each for name, each in view_checks().items()}
+    declared = view_checks(settings.versions, settings.old_names_schema)
+    checks = {dg.AssetKey(where.relation(name).split(".")): each for name, each in declared.items()}
     specs = {key: check_specs(key, (*each, AS_DECLARED)) for key, each in checks.items() if key != calendar_key}
     specs[calendar_key] = check_specs(calendar_key, checks[calendar_key])
 

@@ -3,10 +3,12 @@
 Each compares with the table that the view reads, which has checks of its own against what it is made of. No Dagster.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeboard_assets.bi.calendar import CALENDAR
 from pipeboard_assets.bi.deal_history import DEAL_CHANGE
+from pipeboard_assets.bi.old_names import OLD_NAMES, lineage
+from pipeboard_assets.bi.versions import versions_of
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.graph.checks import Check, Severity, Verdict
 from pipeboard_assets.sync.deal_changelog import DEALS_READ
@@ -65,13 +67,30 @@ _DAYS = {
 }
 
 
-def view_checks() -> Mapping[str, tuple[Check, ...]]:
-    """By "schema.name"."""
-    living = {f"bi.{entity.name}": (_one_row_per_living_record(entity.name),) for entity in CATALOG}
+def view_checks(versioned: Sequence[str] = (), old_names_schema: str = "") -> Mapping[str, tuple[Check, ...]]:
+    """By "schema.name"; `versioned`: the entities whose versions are kept."""
+    living = {
+        f"bi.{entity.name}": (_one_row_per_living_record(entity.name, f"bi.{entity.name}"),) for entity in CATALOG
+    }
     days = {mart: (_has_its_days(*days),) for mart, days in _DAYS.items()}
     further = {**days, "bi.funnel": (_history(),)}
     sums = {mart: (_adds_up(*sums), *further.get(mart, ())) for mart, sums in _SUMS.items()}
-    return {str(CALENDAR): (_calendar(),), "pipedrive.deal_stage_history": (_visits(),), **living, **sums}
+    return {
+        str(CALENDAR): (_calendar(),),
+        "pipedrive.deal_stage_history": (_visits(),),
+        **living,
+        **sums,
+        **{f"bi.{name}_versions": (_one_version_at_a_time(name),) for name in versioned},
+        **(_old_views(old_names_schema) if old_names_schema else {}),
+    }
+
+
+def _old_views(schema: str) -> Mapping[str, tuple[Check, ...]]:
+    """A name for a name: what each shows has checks of its own."""
+    alive = {
+        f"{schema}.{name}": (_one_row_per_living_record(each, f"{schema}.{name}"),) for name, each in OLD_NAMES.items()
+    }
+    return {f"{schema}.{name}": () for name in lineage()} | alive
 
 
 # Told by who defines the view, not by a SELECT.
@@ -92,16 +111,33 @@ def as_declared(report: ViewReport) -> Verdict:
     return Verdict(AS_DECLARED, Severity.WARN, len(found), found)
 
 
-def _one_row_per_living_record(entity: str) -> Check:
+def _one_row_per_living_record(entity: str, view: str) -> Check:
     return Check(
         name="one_row_per_living_record",
         expected=f"As many rows as pipedrive.{entity} has living ones.",
         findings=f"""
             SELECT format('%s rows here, %s living records', here, alive), abs(here - alive)
-            FROM (SELECT count(*) AS here FROM bi.{entity}) AS h,
+            FROM (SELECT count(*) AS here FROM {view}) AS h,
                  (SELECT count(*) AS alive FROM pipedrive.{entity} WHERE deleted_at IS NULL) AS t
             WHERE here <> alive""",
         remedy=_AGAIN,
+    )
+
+
+def _one_version_at_a_time(entity: str) -> Check:
+    versions = versions_of(entity)
+    since = f"coalesce({', '.join(versions.changed_at)})"
+    return Check(
+        name="one_version_at_a_time",
+        expected="No two versions of one record hold at the same moment.",
+        findings=f"""
+            SELECT format('id %s: the version of %s ends after the next one begins', id, before), 1
+            FROM (SELECT id, valid_from, lag(valid_from) OVER version AS before, lag(valid_to) OVER version AS ended
+                  FROM (SELECT {versions.key}, valid_from, valid_to FROM {versions.table}
+                        UNION ALL SELECT {versions.key}, {since}, 'infinity' FROM pipedrive.{entity}) AS every (id, valid_from, valid_to)
+                  WINDOW version AS (PARTITION BY id ORDER BY valid_from, valid_to)) AS one
+            WHERE valid_from < ended""",
+        remedy=f"Somebody changed {versions.table} by hand: delete the version that is told.",
     )
 
 

@@ -206,6 +206,18 @@ def test_a_line_that_cannot_be_read_is_set_aside_with_its_reason(fresh_account: 
     fresh_account.server.faults.add("malformed_record", "/v1/deals/*/changelog", field="field_key", value=None)
     outcome = complete(fresh_account)
     assert (outcome.status, outcome.rejected) == (Status.SUCCESS, 1)
+    assert "rejected_records (1)" in outcome.notes
+
+
+def test_a_move_that_the_changelog_lacks_is_told(fresh_account: Account) -> None:
+    deal = open_deals(fresh_account)[0]
+    here, there = deal["stage_id"], next(s for s in stages_of(fresh_account, deal) if s != deal["stage_id"])
+    move(fresh_account, deal["id"], there, here, there)
+    assert_green(fresh_account.sync(assets=("deals",)))
+    changes = fresh_account.company.changes[deal["id"]]
+    changes[:] = [change for change in changes if (change.field_key, change.new_value) != ("stage_id", here)]
+    outcome = complete(fresh_account)
+    assert (outcome.status, outcome.notes) == (Status.SUCCESS, ("moves_join (1)",))
 
 
 def test_what_is_masked_in_deals_does_not_come_by_their_changelogs(

@@ -9,7 +9,9 @@ import pytest
 from pipeboard_assets.bi.label_views import Dictionary, LabelledField, label_view, label_views, read_dictionary
 from pipeboard_assets.bi.old_names import old_views
 from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.graph.checks import Verdict, verdicts
 from pipeboard_assets.graph.outcome import Status
+from pipeboard_assets.graph.view_checks import view_checks
 from pipeboard_io import ViewStatus
 from tests.graph.conftest import Account
 
@@ -107,6 +109,20 @@ def test_the_tables_and_columns_of_earlier_dashboards_are_there(synced: Account)
     then = query(f'SELECT id, "{mapped["old_column"]}" AS value FROM antigo.negocios ORDER BY id')
     entity, column = mapped["column_today"].split(".")
     assert then == query(f"SELECT id, {column} AS value FROM pipedrive.{entity} WHERE deleted_at IS NULL ORDER BY id")
+
+
+def test_a_view_under_an_old_name_that_loses_rows_makes_the_sync_red(synced: Account) -> None:
+    try:
+        execute(synced, "ALTER VIEW antigo.usuarios RENAME TO u")
+        execute(synced, "CREATE VIEW antigo.usuarios AS SELECT * FROM antigo.u LIMIT 1")
+        notes = {each.check.name: each for each in verdicts_of(synced, "antigo.usuarios")}
+        assert "1 rows here" in notes["one_row_per_living_record"].seen
+    finally:
+        execute(synced, "DROP VIEW antigo.usuarios; ALTER VIEW antigo.u RENAME TO usuarios")
+
+
+def verdicts_of(account: Account, view: str) -> list[Verdict]:
+    return verdicts(account.warehouse, view, view_checks((), account.settings.old_names_schema)[view])
 
 
 def test_a_view_of_the_users_own_in_the_place_of_ours_fails_the_sync_and_keeps_none_of_the_others(

@@ -32,9 +32,8 @@ def loaded(
     redis_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Account:
-    """A company synced by the loader, where PUBLIC has no rights and the script ran twice."""
-    admin.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(admin.info.dbname)))
-    admin.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    """A company synced by the loader, where nobody may connect by himself and the script ran twice."""
+    admin.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(admin.info.dbname)))
     admin.execute(ROLES)
     admin.execute("ALTER ROLE pipeboard_loader LOGIN PASSWORD 'pw'; ALTER ROLE pipeboard_reader LOGIN PASSWORD 'pw'")
     url = as_role(database_url, "pipeboard_loader")
@@ -97,6 +96,24 @@ def test_a_company_beside_others_has_roles_of_its_own(fresh_database: str) -> No
         for role in ("loader", "owner", "reader"):
             admin.execute(f"DROP OWNED BY acme_pipeboard_{role} CASCADE".encode())
             admin.execute(f"DROP ROLE acme_pipeboard_{role}".encode())
+
+
+def test_a_reader_sees_the_old_names_and_gets_no_right_that_everybody_has(fresh_database: str) -> None:
+    options = "-c pipeboard.account=ancient -c pipeboard.old_names_schema=antigo"
+    with psycopg.connect(fresh_database, autocommit=True, options=options) as admin:
+        for _ in range(2):
+            admin.execute(ROLES)
+        admin.execute("SET ROLE ancient_pipeboard_loader")
+        admin.execute("CREATE VIEW antigo.usuarios AS SELECT 1 AS id; CREATE TEMPORARY TABLE t (id int)")
+        admin.execute("RESET ROLE; SET ROLE ancient_pipeboard_reader")
+        assert admin.execute("SELECT id FROM antigo.usuarios").fetchone() == (1,)
+        for statement in ("TEMPORARY TABLE t (id int)", "TABLE antigo.t (id int)", "TABLE public.t (id int)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                admin.execute(f"CREATE {statement}".encode())
+        admin.execute("RESET ROLE")
+        for role in ("loader", "owner", "reader"):
+            admin.execute(f"DROP OWNED BY ancient_pipeboard_{role} CASCADE".encode())
+            admin.execute(f"DROP ROLE ancient_pipeboard_{role}".encode())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+import psycopg
 import pytest
 from pydantic import ValidationError
 
@@ -48,6 +49,21 @@ def test_deals_as_of_a_moment_are_what_a_sync_saw_then(fresh_account: Account) -
     assert [row["valid_from (2)"] for row in mine] == [None, None, "sim"]
     assert [row["valid_to"] is None for row in versions if row["id"] == gone] == [False]
     assert account.warehouse.query("SELECT to_regclass('bi.persons_versions') AS found") == [{"found": None}]
+
+
+def test_versions_that_overlap_make_the_sync_red(fresh_account: Account) -> None:
+    account, deal = fresh_account, fresh_account.company.ids("deals")[0]
+    account.settings = account.settings.model_copy(update={"versions": ("deals",)})
+    green(account)
+    account.company.advance(3600)
+    account.company.update("deals", deal, {"title": "Renamed"})
+    green(account, assets=("deals",))
+    url = account.settings.database_url
+    assert url is not None
+    with psycopg.connect(url.get_secret_value()) as connection:
+        connection.execute("UPDATE pipedrive.deals_version SET valid_to = valid_to + interval '1 second'")
+    told = account.sync(assets=("pipelines",))["bi_views"].error or ""
+    assert told.startswith("check one_version_at_a_time") and f"id {deal}: the version of" in told
 
 
 def test_only_what_has_versions_can_be_asked_for() -> None:
