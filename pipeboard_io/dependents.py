@@ -1,8 +1,8 @@
 """Views that stand on a table or view: taken down and put up again as they were, when what they stand on must change.
 
 PostgreSQL refuses to change the type of a column that a view uses. Definition, owner, privileges, options and comments
-are read first; whatever could not be put up again exactly (a materialized view, triggers, rules, column privileges)
-is refused before anything is dropped. All of it happens in the caller's transaction.
+are read first; whatever could not be put up again exactly (a materialized view, triggers, rules, column privileges,
+another role's view) is refused before anything is dropped. All of it happens in the caller's transaction.
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,7 @@ SELECT c.oid, n.nspname, c.relname,
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid)
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.rulename <> '_RETURN')
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL),
+       pg_has_role(c.relowner, 'MEMBER'),
        pg_get_viewdef(c.oid), pg_get_userbyid(c.relowner), c.reloptions, obj_description(c.oid, 'pg_class')
 FROM (SELECT oid, max(depth) AS depth FROM dependent WHERE depth > 0 GROUP BY oid) found
 JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -56,13 +57,18 @@ class Dependent:
 def read(connection: Connection, oid: int) -> list[Dependent]:
     """The views on a relation, the ones nearest to it first; raises SchemaDriftError where one could not be made again."""
     found = []
-    for number, schema, name, is_plain, definition, owner, options, comment in connection.execute(
+    for number, schema, name, is_plain, is_ours, definition, owner, options, comment in connection.execute(
         _DEPENDENTS, {"oid": oid}
     ).fetchall():
         if not is_plain:
             raise SchemaDriftError(
                 f"{schema}.{name} stands in the way and is more than a plain view (materialized, or with triggers, rules or "
                 "column privileges): drop it, run again and create it anew"
+            )
+        if not is_ours:
+            raise SchemaDriftError(
+                f"{schema}.{name} stands in the way and belongs to {owner}: drop it, run again and create it anew, or "
+                f"GRANT {owner} to the role that loads"
             )
         view = sql.Identifier(schema, name)
         found.append(Dependent(view, (*_definition(view, definition, options), *_ownership(view, owner), *privileges(connection, number, view), *_comments(connection, number, view, comment))))  # fmt: skip

@@ -230,8 +230,7 @@ class Loader:
         try:
             with translated(f"Changing the columns of {table}"), self._transaction():
                 advisory_lock(self._connection, _table_lock(table))
-                change = self._difference(table)
-                self._apply(table, change)
+                change = self._apply(table, self._difference(table))
                 for statement in () if has_load else change.indexes:
                     self._connection.execute(statement.encode())
         except LoadError as error:
@@ -239,31 +238,37 @@ class Loader:
         logger.info("table changed, table=%s added=%d widened=%d", table, len(change.added), len(change.widened))
         return change
 
-    def _apply(self, table: Table, change: Change) -> None:
-        """PostgreSQL changes no type under a view: plain views are taken down for that moment and put up again."""
+    def _apply(self, table: Table, change: Change) -> Change:
+        """PostgreSQL changes no type under a view: plain views are taken down for that moment and put up again. Where that
+        cannot be done, columns keep their type, and the change that is returned says why."""
         try:
             with self._connection.transaction():
                 schema.apply(self._connection, table, change, self._state)
-        except psycopg.errors.FeatureNotSupported:
+            return change
+        except psycopg.errors.FeatureNotSupported as error:
+            refused = error
+        try:
             with self._connection.transaction():
                 views = dependents.read(self._connection, schema.read(self._connection, table, self._state).oid)
                 dependents.take_down(self._connection, views)
                 schema.apply(self._connection, table, change, self._state)
                 dependents.put_up(self._connection, views)
+            return change
+        except SchemaDriftError as blocked:
+            kept_because = str(blocked)
+        except (psycopg.ProgrammingError, psycopg.NotSupportedError):
+            kept_because = f"{refused.diag.message_primary} ({refused.diag.message_detail})"
+        kept = self._difference(table, kept_because=kept_because)
+        schema.apply(self._connection, table, kept, self._state)
+        return kept
 
-    def _difference(self, table: Table) -> Change:
-        return schema.difference(table, schema.read(self._connection, table, self._state))
+    def _difference(self, table: Table, *, kept_because: str | None = None) -> Change:
+        existing = schema.read(self._connection, table, self._state)
+        return schema.difference(table, existing, kept_because=kept_because)
 
     def _ddl_error(self, table: Table, error: LoadError) -> LoadError:
-        match error.__cause__:
-            case psycopg.errors.LockNotAvailable():
-                return self._blocked(table, "Changing the columns of")
-            case psycopg.errors.FeatureNotSupported(diag=diag):
-                return SchemaDriftError(
-                    f"{table} cannot be changed: {diag.message_primary} ({diag.message_detail}). Drop that view, run again "
-                    "and create it anew"
-                )
-        return error
+        is_locked = isinstance(error.__cause__, psycopg.errors.LockNotAvailable)
+        return self._blocked(table, "Changing the columns of") if is_locked else error
 
     def _settle_staged(self, job: _Job) -> None:
         with job.clock.phase("settle"), self._attempt(job, "Settling"), self._transaction(durable=False):
@@ -317,7 +322,7 @@ class Loader:
         connection, state, table = self._connection, self._state, job.table
         connection.execute(sql.SQL("SET LOCAL work_mem = {}").format(sql.Literal(f"{self._work_memory_megabytes}MB")))
         existing = schema.read(connection, table, state)
-        now = schema.difference(table, existing)
+        now = schema.difference(table, existing, kept_because=change.kept_because)
         if now.added or now.widened:
             raise TableBlockedError(f"{table} was changed by another session while it was loading: run again")
         target = self._target(job, existing)

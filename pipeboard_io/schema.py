@@ -127,6 +127,8 @@ class Change:
     widened: tuple[str, ...] = ()
     narrower: tuple[str, ...] = ()
     comments: Mapping[str, str] | None = None
+    kept_because: str | None = None
+    """Why columns that would be widened stay as they are."""
 
 
 _COLUMNS = """
@@ -179,8 +181,11 @@ def _own_comments(connection: Connection, table: Table, state: State) -> dict[st
     return {str(name): str(comment) for name, comment in rows}
 
 
-def difference(table: Table, existing: Existing) -> Change:
-    """The change that makes the existing table fit the declaration; raises SchemaDriftError where none can."""
+def difference(table: Table, existing: Existing, *, kept_because: str | None = None) -> Change:
+    """The change that makes the existing table fit the declaration; raises SchemaDriftError where none can.
+
+    `kept_because`: no column can be widened, and why; then each value is tried, as in a column of another type.
+    """
     if not existing.kind:
         return _creation(table, existing)
     if not existing.is_table:
@@ -191,7 +196,8 @@ def difference(table: Table, existing: Existing) -> Change:
         if column.name in existing.columns
     }
     added = [column for column in table.all_columns if column.name not in existing.columns]
-    widened = [column for column, how in fits.items() if how is Fit.WIDEN]
+    wider = [column for column, how in fits.items() if how is Fit.WIDEN]
+    widened, kept = (wider, []) if kept_because is None else ([], wider)
     narrow = [column for column, how in fits.items() if how is Fit.NARROW]
     comments = dict(_comments(table, existing, {column.name for column in added}))
     return Change(
@@ -199,8 +205,12 @@ def difference(table: Table, existing: Existing) -> Change:
         indexes=_index_statements(table, existing),
         added=tuple(column.name for column in added),
         widened=tuple(column.name for column in widened),
-        narrower=tuple(_narrowness(column, existing) for column in narrow),
+        narrower=(
+            *(_narrowness(column, existing) for column in narrow),
+            *(f"{_narrowness(column, existing)}; {kept_because}" for column in kept),
+        ),
         comments=comments,
+        kept_because=kept_because,
     )
 
 
@@ -311,6 +321,6 @@ def casts(table: Table, existing: Existing) -> dict[str, sql.Composable]:
 
 
 def narrow_columns(table: Table, existing: Existing) -> list[tuple[Column, str]]:
-    """Columns whose values must be tried one by one, with the existing type."""
+    """Columns whose values must be tried one by one, with the existing type: those that were not to be widened, too."""
     found = [(column, existing.columns[column.name].type) for column in table.columns]
-    return [(column, kind) for column, kind in found if fit(column.type, kind) is Fit.NARROW]
+    return [(column, kind) for column, kind in found if fit(column.type, kind) in (Fit.NARROW, Fit.WIDEN)]

@@ -1,6 +1,8 @@
 """Views follow their declaration in place, and what people built on them keeps working."""
 
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import polars as pl
 import pytest
@@ -142,6 +144,46 @@ def test_a_type_widens_below_views(warehouse: Warehouse, observer: Observer, sch
     assert report.columns_widened == ("a",)
     assert observer.value(f"SELECT total FROM {schema}.mine") == 2**40
     assert warehouse.define(view(schema, ("id", "id"), ("a", "Número"))).status is ViewStatus.UNCHANGED
+
+
+@pytest.fixture
+def loader(database_url: str, observer: Observer, schema: str) -> Iterator[Warehouse]:
+    """As a role that is no superuser; beside it there is a role `<schema>_other`."""
+    roles = [f"{schema}_{name}" for name in ("loader", "other")]
+    parts = urlsplit(database_url)
+    observer.sql(f"CREATE ROLE {roles[0]} LOGIN PASSWORD 'x'; CREATE ROLE {roles[1]}")
+    observer.sql(f"GRANT CREATE ON DATABASE {parts.path[1:]} TO {roles[0]}")
+    url = urlunsplit(parts._replace(netloc=f"{roles[0]}:x@{parts.hostname}:{parts.port}"))
+    yield Warehouse(url, state_schema=f"{schema}_state")
+    for role in roles:
+        observer.sql(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE MATERIALIZED VIEW {schema}.mine AS SELECT a FROM {schema}.v",
+        """CREATE VIEW {schema}.mine AS SELECT a FROM {schema}.v; GRANT ALL ON SCHEMA {schema} TO {schema}_other;
+           ALTER VIEW {schema}.mine OWNER TO {schema}_other""",
+    ],
+    ids=["materialized", "of another role"],
+)
+def test_a_view_that_cannot_be_taken_down_keeps_the_column_narrow_and_the_load_says_so(
+    loader: Warehouse, observer: Observer, schema: str, statement: str
+) -> None:
+    stand(loader, schema, a=T.INTEGER)
+    loader.define(view(schema, ("id", "id"), ("a", "a")))
+    observer.sql(statement.format(schema=schema))
+    wider = Table(schema, "t", (Column("id", T.BIGINT), Column("a", T.BIGINT), Column("b", T.TEXT)))
+    rows = pl.DataFrame({"id": [1, 2, 3], "a": [7, 2**40, 8], "b": ["x", "y", "z"]})
+    report = loader.load(Load(wider, frames=[rows]))
+    assert (report.columns_widened, report.columns_added, report.rejected) == ((), ("b",), 1)
+    (narrower,) = report.columns_narrower
+    assert narrower.startswith("a: has integer, wanted bigint") and f"{schema}.mine stands in the way" in narrower
+    assert observer.sql(f"SELECT id, a, b FROM {schema}.t ORDER BY id") == [(1, 7, "x"), (2, None, "y"), (3, 8, "z")]
+    observer.sql(f"DROP {'MATERIALIZED ' if 'MATERIALIZED' in statement else ''}VIEW {schema}.mine")
+    assert loader.load(Load(wider, frames=[rows])).columns_widened == ("a",)
+    assert observer.value(f"SELECT a FROM {schema}.t WHERE id = 2") == 2**40
 
 
 @pytest.mark.parametrize("columns", [(), (("a", "x"), ("b", "x")), (("a", "x"), ("a", "y")), (("a", "é" * 32),), (("a", ""),)])  # fmt: skip
