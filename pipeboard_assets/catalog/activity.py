@@ -6,7 +6,11 @@ from pipeboard_resources.pipedrive.endpoint import Endpoint, Paging
 
 
 class ActivityType(Record):
-    descriptions = {"key_string": "What `activities.type` holds."}
+    descriptions = {
+        "key_string": "What `activities.type` holds.",
+        "icon_key": "Name of its icon.",
+        "color": "Its colour in hexadecimal.",
+    }
     name: Text = None
     key_string: Text = None
     icon_key: Text = None
@@ -20,6 +24,23 @@ class ActivityType(Record):
 
 class Activity(Record):
     descriptions = {
+        "subject": "What is to be done.",
+        "lead_id": "Its lead: an id of Pipedrive's, in letters.",
+        "project_id": "Its project: an id of Pipedrive's.",
+        "due_date": "The day on which it is due, in UTC where it has a time.",
+        "busy": "True where it blocks the time in the calendar.",
+        "done": "True once it is done.",
+        "marked_as_done_time": "When it was marked as done.",
+        "location": "Where it takes place; its parts stand beside it.",
+        "participants": "Persons who take part: person_id, primary.",
+        "attendees": "Who is invited: e-mail, name, status.",
+        "conference_meeting_client": "Id of the program for the video call.",
+        "conference_meeting_url": "Address of the video call.",
+        "conference_meeting_id": "Id of the video call.",
+        "public_description": "What the invited are shown.",
+        "priority": "Option id of the priority.",
+        "outcome": "Option id of the outcome.",
+        "private": "True where only its owner sees it.",
         "type": "Key of the activity type: activity_types.key_string.",
         "due_time": "In UTC; empty for the whole day.",
         "duration": "Hours and minutes, HH:MM.",

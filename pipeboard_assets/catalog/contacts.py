@@ -22,7 +22,14 @@ from pipeboard_resources.pipedrive.endpoint import Endpoint, Paging, field_metad
 
 
 class Organization(Record):
-    descriptions = {"industry": "Option id; the label is in Pipedrive's organization fields."}
+    descriptions = {
+        "address": "As somebody wrote it; its parts stand beside it.",
+        "website": "Address of the website.",
+        "linkedin": "Address of the LinkedIn page.",
+        "industry": "Option id; the label is in Pipedrive's organization fields.",
+        "annual_revenue": "Revenue in a year.",
+        "employee_count": "Number of employees.",
+    }
     name: Text = None
     owner_id: Id = None
     address: Address = None
@@ -41,6 +48,14 @@ class Organization(Record):
 
 class Person(Record):
     descriptions = {
+        "name": "First and last name.",
+        "first_name": "First name.",
+        "last_name": "Last name.",
+        "im": "Names in messengers: value, primary, label.",
+        "postal_address": "As somebody wrote it; its parts stand beside it.",
+        "notes": "Remarks from synced contacts.",
+        "birthday": "Date of birth.",
+        "job_title": "Position in the organization.",
         "email": "The primary e-mail address.",
         "phone": "The primary phone number.",
         "emails": "All e-mail addresses: value, primary, label.",

@@ -6,6 +6,10 @@ from pipeboard_resources.pipedrive.endpoint import Endpoint, Paging
 
 
 class Pipeline(Record):
+    descriptions = {
+        "is_deal_probability_enabled": "True where chances to win are given for its stages and deals.",
+        "is_selected": "True for the pipeline that the key's user has open.",
+    }
     name: Text = None
     order_nr: Count = None
     is_deleted: Flag = None
@@ -16,7 +20,12 @@ class Pipeline(Record):
 
 
 class Stage(Record):
-    descriptions = {"days_to_rotten": "Days without update after which a deal of this stage counts as rotten."}
+    descriptions = {
+        "order_nr": "Place of the stage in its pipeline, from the first.",
+        "deal_probability": "Chance to win a deal of this stage, in percent.",
+        "is_deal_rot_enabled": "True where deals of this stage rot.",
+        "days_to_rotten": "Days without update after which a deal of this stage counts as rotten.",
+    }
     name: Text = None
     pipeline_id: Id = None
     order_nr: Count = None

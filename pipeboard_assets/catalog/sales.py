@@ -10,6 +10,23 @@ _ALL_STATUSES = {"status": "open,won,lost,deleted"}
 
 class Deal(Record):
     descriptions = {
+        "title": "What the deal is called.",
+        "status": "open, won, lost or deleted.",
+        "currency": "ISO code.",
+        "probability": "Chance to win it, in percent, where somebody gave one; else that of its stage counts.",
+        "lost_reason": "Why it was lost.",
+        "origin": "How it came in: ManuallyCreated, API, Import ...",
+        "origin_id": "Id at its origin.",
+        "channel": "Id of the marketing channel.",
+        "channel_id": "Id within the marketing channel.",
+        "archive_time": "When it was archived; NULL: it is not.",
+        "stage_change_time": "When it last moved to another stage; NULL: never.",
+        "close_time": "When it was won or lost; NULL while open.",
+        "won_time": "When it was won.",
+        "lost_time": "When it was lost.",
+        "local_won_date": "Date of winning in the time zone of the account.",
+        "local_lost_date": "Date of losing in the time zone of the account.",
+        "expected_close_date": "When it is expected to close.",
         "value": "In `currency`; Pipedrive converts nothing.",
         "acv": "Annual contract value; plan dependent.",
         "arr": "Annual recurring revenue; plan dependent.",

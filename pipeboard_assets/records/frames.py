@@ -59,7 +59,7 @@ def base_attributes(entity: Entity) -> tuple[Attribute, ...]:
 def _base_attribute(record: type[Record], name: str) -> Attribute:
     shape = next(item for item in record.model_fields[name].metadata if isinstance(item, Shape))
     columns = tuple(
-        Column(column, kind, record.descriptions.get(column), nullable=column != "id")
+        Column(column, kind, record.description(name, column), nullable=column != "id")
         for column, (_, kind) in zip(column_names(name, shape), shape.columns, strict=True)
     )
     return Attribute(name, shape, columns)

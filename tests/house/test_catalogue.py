@@ -8,6 +8,7 @@ from pydantic import SecretStr
 
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.records.frames import base_attributes
 from pipeboard_assets.sync.entity_sync import FULL, EntitySync, Policy
 from pipeboard_io import LoadReport, Warehouse
 from pipeboard_resources.pipedrive.client import ClientOptions, PipedriveClient
@@ -75,3 +76,13 @@ def test_the_recipe_declares_every_key_that_is_sent(
     sync(recipe, client, warehouse)
     rows = warehouse.query("SELECT code, extra FROM pipedrive.currencies ORDER BY id")
     assert [(row["code"], row["extra"]) for row in rows] == [("BRL", None), ("USD", None), ("EUR", None)]
+
+
+def test_every_column_says_what_it_means() -> None:
+    columns = {
+        f"{entity.name}.{column.name}": column.comment
+        for entity in CATALOG
+        for each in base_attributes(entity)
+        for column in each.columns
+    }
+    assert [name for name, words in columns.items() if not words] == []
