@@ -1,7 +1,7 @@
 """The body of `pipeboard sync`: from what a person asked for to one Dagster run, its report and its exit status."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from pipeboard_assets.graph.observer import Display, Observer, Silence
 from pipeboard_assets.graph.outcome import AssetOutcome, Status, SyncOutcome, overall, together
 from pipeboard_assets.graph.request import ASSETS, MONTHLY, SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
+from pipeboard_assets.graph.view_assets import STEP
 from pipeboard_assets.metrics.live import LivePush
 from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG, deal_history_told
 from pipeboard_assets.sync.history import history_told
@@ -92,8 +93,13 @@ def _with_run(
         seconds=round(outcome.seconds + seconds, 3),
         requests=observer.requests,
         tokens=observer.tokens,
-        assets=tuple(found[name] for name in (*ASSETS, DEAL_CHANGELOG.name) if name in found),
+        assets=tuple(found[name] for name in (*ASSETS, DEAL_CHANGELOG.name, *_red(found)) if name in found),
     )
+
+
+def _red(found: Mapping[str, AssetOutcome]) -> Sequence[str]:
+    """The views are no tables that people select or count: named where they are what is wrong."""
+    return [STEP] if STEP in found and found[STEP].status is not Status.SUCCESS else []
 
 
 def _display(settings: Settings, request: SyncRequest) -> AbstractContextManager[Display]:

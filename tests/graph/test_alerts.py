@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import psycopg
 import pytest
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
 from dagster._core.scheduler.instigation import (
@@ -177,6 +178,19 @@ def test_a_failed_check_is_told_by_its_own_words_and_only_once_in_the_message(wa
     (message,) = watch.look()
     assert message["message"].count("required_columns") == 1
     assert "ERROR: deals, required_columns: 10 exceptions: id 1 lacks title; " in message["message"]
+
+
+def test_what_is_wrong_with_one_view_is_not_taken_back_by_another_that_is_well(watch: Watch) -> None:
+    watch.sync()
+    (message,) = watch.look()
+    assert "WARN: bi.funnel, history: " in message["message"]
+    url = watch.account.settings.database_url
+    assert url is not None
+    with psycopg.connect(url.get_secret_value()) as connection:
+        connection.execute("DELETE FROM pipeboard.mart_funnel WHERE won > 0")
+    watch.sync("pipelines")
+    (message,) = watch.look()
+    assert "ERROR: bi.funnel, adds_up: " in message["message"] and "OVER" not in message["message"]
 
 
 def test_columns_that_come_and_rows_that_would_go_by_the_score_are_told(watch: Watch) -> None:

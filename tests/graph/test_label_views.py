@@ -9,8 +9,10 @@ import pytest
 from pipeboard_assets.bi.label_views import Dictionary, LabelledField, label_view, label_views, read_dictionary
 from pipeboard_assets.bi.old_names import old_views
 from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.commands.syncing import perform
 from pipeboard_assets.graph.checks import Verdict, verdicts
 from pipeboard_assets.graph.outcome import Status
+from pipeboard_assets.graph.request import SyncRequest
 from pipeboard_assets.graph.view_checks import view_checks
 from pipeboard_io import ViewStatus
 from tests.graph.conftest import Account
@@ -150,6 +152,8 @@ def test_a_stored_mart_that_was_changed_by_hand_makes_the_sync_red_until_a_full_
     outcome = synced.sync(assets=("pipelines",))["bi_views"]
     assert outcome.status is Status.FAILED and "check adds_up" in (outcome.error or "")
     assert "`pipeboard sync --full`" in (outcome.error or "")
+    said = {each.asset: each.error for each in perform(synced.settings, SyncRequest(assets=("pipelines",))).assets}
+    assert said == {"pipelines": None, "bi_views": outcome.error}, "as the command tells it"
     assert synced.sync(assets=("pipelines",), full=True)["bi_views"].status is Status.SUCCESS
 
 
