@@ -85,7 +85,7 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
 def _with_run(
     outcome: SyncOutcome, run_id: str, seconds: float, assets: Sequence[AssetOutcome], observer: Observer
 ) -> SyncOutcome:
-    found = {each.asset: each for each in outcome.assets}
+    found = {each.asset: each for each in outcome.assets if each.asset != STEP}  # every run looks at all views
     found |= {each.asset: together(found[each.asset], each) if each.asset in found else each for each in assets}
     return SyncOutcome(
         run_id=run_id,
