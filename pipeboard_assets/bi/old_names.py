@@ -96,13 +96,17 @@ _SUFFIXES: Mapping[str, Mapping[str, str]] = {
 }
 
 
+_MOVED_BY = """(SELECT l.user_id FROM pipedrive.deal_changelog AS l
+          WHERE l.deal_id = h.deal_id AND l.field = 'stage_id' AND l.changed_at = h.entered_at ORDER BY l.position LIMIT 1)"""
+
+
 def lineage() -> dict[str, tuple[str, ...]]:
     """Every view of these, with what it reads."""
     return {
         **{old.name: (f"pipedrive.{old.entity}",) for old in _TABLES},
         "old_columns": tuple(f"pipedrive.{old.entity}" for old in _TABLES),
         MAIN_BI.name: (str(MAIN_BI),),
-        "negocios_etapas_historico": ("pipedrive.deal_stage_history",),
+        "negocios_etapas_historico": ("pipedrive.deal_stage_history", "pipedrive.deal_changelog"),
     }
 
 
@@ -134,7 +138,7 @@ def mart_views(schema: str) -> Iterator[View]:
             ViewColumn("deal_id", "h.deal_id", "pipedrive.deals.id"),
             ViewColumn("stage_id", "h.stage_id", "pipedrive.stages.id"),
             ViewColumn("change_time", "h.entered_at", "When the deal entered the stage."),
-            ViewColumn("user_id", "NULL::bigint", "Not known: Pipedrive tells it only deal by deal."),
+            ViewColumn("user_id", _MOVED_BY, "Who moved it, as far as the deal's changelog was read."),
         ),
         body="FROM pipedrive.deal_stage_history AS h",
         comment="pipedrive.deal_stage_history under its old name.",

@@ -14,8 +14,10 @@ from pipeboard_io import View, ViewColumn
 from pipeboard_io.functions import Function
 from pipeboard_io.versions import Versions
 
-_FROM = ViewColumn("valid_from", "t.valid_from", "When Pipedrive changed it to this version, or it was added.")
-_TO = ViewColumn("valid_to", "t.valid_to", "When that ended: with the next version, or deleted; NULL: it is in force.")
+VALIDITY = (
+    ViewColumn("valid_from", "t.valid_from", "When Pipedrive changed it to this version, or it was added."),
+    ViewColumn("valid_to", "t.valid_to", "When that ended: with the next version, or deleted; NULL: it is in force."),
+)
 
 
 def versions_of(entity: str) -> Versions:
@@ -34,13 +36,13 @@ def version_views(entities: tuple[str, ...], dictionary: Dictionary) -> Iterator
                 dictionary.fields.get(name, ()),
                 columns=dictionary.columns[name],
                 tables=dictionary.columns.keys(),
-                taken=(_FROM.name, _TO.name),
+                taken=[column.name for column in VALIDITY],
             )
             _, joins = view.body.split(" AS t", 1)
             yield replace(
                 view,
                 name=f"{name}_versions",
-                columns=(_FROM, _TO, *view.columns),
+                columns=(*VALIDITY, *view.columns),
                 body=f"FROM ({_every_version(name)}) AS t{joins.replace('t.deleted_at IS NULL', _IS_REAL)}",
                 comment=f"{entity.description} Every version of each that a sync has seen.",
             )

@@ -19,8 +19,9 @@ from pipeboard_assets.bi.main_bi import MAIN_BI
 from pipeboard_assets.bi.marts import MARTS
 from pipeboard_assets.bi.old_names import lineage, mart_views, old_views
 from pipeboard_assets.bi.stored_marts import STORED, mart_load
-from pipeboard_assets.bi.versions import as_of, version_views
+from pipeboard_assets.bi.versions import VALIDITY, as_of, version_views
 from pipeboard_assets.catalog import CATALOG, by_name
+from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.catalog.schemas import placement_of
 from pipeboard_assets.graph.asset_checks import check_specs, raise_errors, told
 from pipeboard_assets.graph.automation import when_upstream_lands
@@ -63,17 +64,21 @@ def _specs(settings: Settings) -> Iterator[dg.AssetSpec]:
     for entity in CATALOG:
         reads = (f"pipedrive.{name}" for name in dict.fromkeys((entity.name, *entity.references.values())))
         words = f"{entity.description} Living rows, custom fields under their current labels, names beside ids."
-        columns = [(column.name, column.comment) for each in base_attributes(entity) for column in each.columns]
-        yield _spec(where, f"{SCHEMA}.{entity.name}", reads, words, columns)
+        yield _spec(where, f"{SCHEMA}.{entity.name}", reads, words, _base_columns(entity))
     for versioned in settings.versions:
         words = f"{by_name(versioned).description} Every version of each that a sync has seen, from when until when."
-        yield _spec(where, f"{SCHEMA}.{versioned}_versions", [f"pipedrive.{versioned}"], words, ())
+        columns = [*((each.name, each.comment) for each in VALIDITY), *_base_columns(by_name(versioned))]
+        yield _spec(where, f"{SCHEMA}.{versioned}_versions", [f"pipedrive.{versioned}"], words, columns)
     for mart in MARTS:
         yield _spec(where, str(mart), mart.reads, mart.description, mart.columns.items(), follows=bool(mart.key))
     if settings.old_names_schema:
         for name, read in lineage().items():
             words = f"{', '.join(read)} under the names of earlier dashboards."
             yield _spec(where, f"{settings.old_names_schema}.{name}", read, words, ())
+
+
+def _base_columns(entity: Entity) -> list[tuple[str, str | None]]:
+    return [(column.name, column.comment) for attribute in base_attributes(entity) for column in attribute.columns]
 
 
 def _spec(

@@ -76,6 +76,16 @@ def test_every_asset_says_what_it_is() -> None:
         assert node.description and node.kinds and node.owners and node.group_name.startswith(("crm_", "bi"))
 
 
+def test_every_column_that_is_declared_says_what_it_means() -> None:
+    settings = Settings(_env_file=None, versions=("deals",))
+    nodes = build_defs(settings).resolve_asset_graph().asset_nodes
+    schemas = {".".join(node.key.path): node.metadata["dagster/column_schema"] for node in nodes}
+    assert schemas["bi.deals_versions"].columns[0].name == "valid_from"
+    assert [
+        f"{name}.{each.name}" for name, schema in schemas.items() for each in schema.columns if not each.description
+    ] == []
+
+
 def test_large_entities_are_partitioned_by_month() -> None:
     assert {node.key.path[-1] for node in graph().asset_nodes if node.is_partitioned} == MONTHLY
 

@@ -113,6 +113,20 @@ def test_the_tables_and_columns_of_earlier_dashboards_are_there(synced: Account)
     assert then == query(f"SELECT id, {column} AS value FROM pipedrive.{entity} WHERE deleted_at IS NULL ORDER BY id")
 
 
+def test_who_moved_a_deal_is_told_under_the_old_name_as_far_as_its_changelog_was_read(synced: Account) -> None:
+    query = """SELECT h.deal_id, h.user_id FROM antigo.negocios_etapas_historico AS h JOIN pipedrive.deals AS d
+               ON d.id = h.deal_id WHERE h.change_time = d.stage_change_time ORDER BY 1"""
+    before = synced.warehouse.query(query)
+    assert before and {row["user_id"] for row in before} == {None}
+    moved = before[0]["deal_id"]
+    line = "SELECT id, 1, 'stage_id', (stage_id + 1)::text, stage_id::text, stage_change_time, 7 FROM pipedrive.deals"
+    execute(synced, f"INSERT INTO pipedrive.deal_changelog {line} WHERE id = {moved}")
+    try:
+        assert synced.warehouse.query(query)[0] == {"deal_id": moved, "user_id": 7}
+    finally:
+        execute(synced, "DELETE FROM pipedrive.deal_changelog")
+
+
 def test_a_view_under_an_old_name_that_loses_rows_makes_the_sync_red(synced: Account) -> None:
     try:
         execute(synced, "ALTER VIEW antigo.usuarios RENAME TO u")
