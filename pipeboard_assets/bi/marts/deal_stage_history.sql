@@ -50,22 +50,21 @@ move AS (
     WHERE until IS NULL OR entered_at > until
 ),
 arrival AS (
-    -- By source: 1 a changelog, 2 the syncs, 3 the row. NULL as stage: the one of now; as time: when it was added.
-    SELECT deal_id, old_stage_id AS stage_id, NULL::timestamptz AS entered_at, 1 AS source, '-infinity'::timestamptz AS seen_at, 0::bigint AS place
+    -- By source: 1 a changelog, 2 the syncs, 3 the row. The first of a source also tells where the deal was before.
+    -- NULL as stage: the one of now; as time: when the deal was added.
+    SELECT deal_id, told.stage_id, told.entered_at, 1 AS source, '-infinity'::timestamptz AS seen_at, told.place
     FROM line
-    WHERE is_first AND old_stage_id IS NOT NULL
+    CROSS JOIN LATERAL (VALUES (0, old_stage_id, NULL), (position, stage_id, changed_at)) AS told (place, stage_id, entered_at)
+    WHERE told.stage_id IS NOT NULL AND (is_first OR told.place > 0)
     UNION ALL
-    SELECT deal_id, line.stage_id, changed_at, 1, '-infinity', position
-    FROM line
-    JOIN pipedrive.deals AS deal ON deal.id = deal_id
-    -- What the row does not tell yet comes with the next sync; the clocks of both may differ by a second.
-    WHERE line.stage_id IS NOT NULL AND changed_at <= coalesce(update_time, add_time, 'infinity') + interval '2 seconds'
+    SELECT deal_id, told.stage_id, told.entered_at, 2, noticed_at, told.place
+    FROM move
+    CROSS JOIN LATERAL (VALUES (0, coalesce(old_stage_id, stage_id), old_entered_at), (1, stage_id, entered_at))
+        AS told (place, stage_id, entered_at)
+    WHERE is_first OR told.place > 0
     UNION ALL
-    SELECT deal_id, coalesce(old_stage_id, stage_id), old_entered_at, 2, noticed_at, 0 FROM move WHERE is_first
-    UNION ALL
-    SELECT deal_id, stage_id, entered_at, 2, noticed_at, 1 FROM move
-    UNION ALL
-    SELECT id, stage_id, stage_change_time, 3, 'infinity', 0 FROM pipedrive.deals
+    SELECT id, stage_id, stage_change_time, 3, 'infinity', 0
+    FROM pipedrive.deals
 ),
 known AS (
     SELECT deal_id,
@@ -78,6 +77,8 @@ known AS (
     FROM arrival
     JOIN pipedrive.deals AS deal ON deal.id = deal_id
     WHERE deal.stage_id IS NOT NULL
+      -- What the row does not tell yet comes with the next sync; the clocks of both may differ by a second.
+      AND (source > 1 OR place = 0 OR entered_at <= coalesce(update_time, add_time, 'infinity') + interval '2 seconds')
 ),
 compared AS (
     -- The row tells of the last arrival again, and the first sync after a changelog of its last line.
