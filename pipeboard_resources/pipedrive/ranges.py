@@ -283,7 +283,7 @@ class RangePlan:
         # Asked for the whole window in one go: its natural end is everybody's.
         is_whole = (reading.range.since, reading.range.until) == (self._window.since, self._window.until)
         is_everything = is_whole and reading.is_at_natural_end
-        if is_everything and reading.ends_with_time:
+        if is_everything and (reading.ends_with_time or self._phase is Phase.REST):
             self._finish()
         elif self._probe is None and (reading.is_at_natural_end or reading.range.is_past_end):
             if is_everything:  # whoever got its first update_time meanwhile has moved away from the end

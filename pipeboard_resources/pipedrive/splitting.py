@@ -25,8 +25,8 @@ class Stretch:
 
     @classmethod
     def down_from(cls, end: int, density: float, page_size: int) -> Self:
-        """What lies before `end`, when nothing is known but how dense it is there: two bold guesses long."""
-        return cls(end - int(2 * BOLD_PAGES * page_size / density), end, density, density)
+        """What lies before `end`, when nothing is known but how dense it is there: two bold guesses long, back to 1970."""
+        return cls(max(0, end - int(2 * BOLD_PAGES * page_size / density)), end, density, density)
 
     @property
     def records(self) -> float:

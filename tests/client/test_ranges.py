@@ -133,6 +133,35 @@ def test_records_without_a_time_are_one_readers_work_and_the_others_share_the_re
     assert len(model.requests) <= 112
 
 
+@pytest.mark.parametrize("years", [1, 2, 5])
+def test_a_few_times_far_apart_among_many_records_without_one_are_not_searched_for_before_1970(years):
+    times = {number: None for number in range(600)} | {600: START, 601: START + years * 31_536_000}
+    model = ModelList(times, page_size=100)
+    assert simulate(model, RangePlan(LIST, page_size=100)).seen == times
+    assert all(task.params.get("updated_since", "1970") >= "1970" for task in model.requests)
+
+
+class EndsWithAnEmptyPage(ModelList):
+    """Offers one page more than there is."""
+
+    def answer(self, task):
+        page = super().answer(task)
+        if page.cursor is None and page.records:
+            number = page.records[-1]["id"]
+            return Page(page.records, ",".join(map(str, self._key(number, self.times[number]))), page.number, 0)
+        return page
+
+
+def test_a_last_look_at_the_whole_window_that_ends_with_an_empty_page_is_the_last():
+    """The rest begins a minute before the newest: here that is where the window begins."""
+    model = EndsWithAnEmptyPage({number: START + number for number in range(30)}, SIZE)
+    plan = plan_of(lower=START)
+    while not plan.is_finished and len(model.requests) < 40:
+        task = plan.next_task()
+        plan.complete(task, model.answer(task))
+    assert plan.is_finished
+
+
 def test_no_range_is_read_twice():
     luck = random.Random(3)
     model = ModelList({number: START + luck.randrange(10**7) for number in range(600)}, page_size=20)
