@@ -44,8 +44,8 @@ def runs_of(
 ) -> tuple[SyncRequest, ...]:
     """The runs that bring a request about, in order: one, or one a month while a first load is more than a day's tokens.
 
-    `resting`: entities that failed lately; the months of the others do not wait for theirs. Raises PipedriveError where it
-    has to ask how large the account is.
+    `resting`: entities that failed lately, and what needs them; the months of the others do not wait for that. Raises
+    PipedriveError where it has to ask how large the account is.
     """
     new = without_history(warehouse, request)
     now = now or datetime.now(UTC)
@@ -63,7 +63,8 @@ def runs_of(
             assets=tuple(
                 name
                 for name in request.assets
-                if name not in MONTHLY or (name in new and month not in read.get(name, ()))
+                if name not in MONTHLY
+                or (name in new and (month == settings.history_start or month not in read.get(name, ())))
             ),
             first=month,
             last=month,
@@ -78,6 +79,15 @@ def without(request: SyncRequest, absent: Collection[str]) -> SyncRequest:
     """The request, but for these entities, and for the mart where it would lack one of them."""
     absent = {*absent, MAIN_BI.name} if set(absent) & set(UPSTREAM) else absent
     return replace(request, assets=tuple(name for name in request.assets if name not in absent))
+
+
+def with_downstream(names: Collection[str]) -> frozenset[str]:
+    """These entities, and those that need one of them."""
+    found = set(names)
+    for entity in CATALOG:  # upstream first
+        if found & set(entity.upstream):
+            found.add(entity.name)
+    return frozenset(found)
 
 
 def _is_too_large(settings: Settings, warehouse: Warehouse, new: frozenset[str], now: datetime) -> bool:

@@ -10,7 +10,14 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from pipeboard_assets.graph.automation import SYNC_ALL
-from pipeboard_assets.graph.launching import run_config, run_tags, runs_of, selection, without_history
+from pipeboard_assets.graph.launching import (
+    run_config,
+    run_tags,
+    runs_of,
+    selection,
+    with_downstream,
+    without_history,
+)
 from pipeboard_assets.graph.request import ASSETS, SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.graph.run_process import end_dead_runs
@@ -122,8 +129,8 @@ def build_refresh_sensor(
             warehouse.note_killed_loads()
             successes = last_successes(warehouse)
             new = without_history(warehouse, SyncRequest(prefix=settings.prefix))
-            failing = new & failed_since(warehouse, now() - _LONGEST_PAUSE)
-            resting = failing if failing != new else frozenset()
+            resting = with_downstream(failed_since(warehouse, now() - _LONGEST_PAUSE) & set(ASSETS))
+            resting = resting if new - resting else frozenset()
             history = progress(warehouse, new - resting, settings.history_start, now())
             situation = replace(
                 _runs(context.instance, settings.prefix + SYNC_ALL),

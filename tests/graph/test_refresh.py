@@ -188,10 +188,11 @@ def test_a_run_of_the_sensor_makes_no_table_of_what_it_was_not_to_read(poor_sens
     assert account.warehouse.query(_MONTHS_READ_TWICE) == []
 
 
-def test_months_of_a_first_load_do_not_wait_for_a_list_that_fails(poor_sensor: Sensor) -> None:
+@pytest.mark.parametrize("refused", ["/api/v2/activities", "/v1/activityTypes"])
+def test_months_of_a_first_load_do_not_wait_for_a_list_that_fails(poor_sensor: Sensor, refused: str) -> None:
     account = poor_sensor.account
-    account.company.set_permission("activities", allowed=False)
-    left = {"deals", "persons"}
+    account.server.faults.add("status_403", refused, times=None)
+    left = frozenset({"deals", "persons"})
     for _ in range(12):
         if not isinstance(poor_sensor.tick(), str):
             poor_sensor.launch()
