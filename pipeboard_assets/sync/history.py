@@ -42,13 +42,16 @@ class Progress:
 
 
 def progress(warehouse: Warehouse, entities: Collection[str], history_start: str, now: datetime) -> Progress | None:
-    """How far the month-by-month load of these entities is; None where none was begun."""
+    """How far the month-by-month load of these entities is, none of which was read whole; None where none was begun.
+
+    So the first month, which is open to the past, is left: it may have been read when it was not the first one yet.
+    """
     read = months_read(warehouse)
     begun = {name: read[name] for name in entities if name in read}
     if not begun:
         return None
     months = months_between(history_start, month_of(now))
-    done = {month for month in months if all(month in dict(begun.get(name, ())) for name in entities)}
+    done = {month for month in months[1:] if all(month in dict(begun.get(name, ())) for name in entities)}
     left = tuple(month for month in reversed(months) if month not in done)
     finished = [at for each in begun.values() for _, at in each]
     lately = sum(each > now - timedelta(days=1) for each in finished) / len(entities)

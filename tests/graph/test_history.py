@@ -87,6 +87,20 @@ def test_a_first_load_larger_than_the_days_tokens_is_spread_over_days(
     assert len(poor.server.requests) < 20
 
 
+def test_a_history_that_is_cut_short_on_its_way_is_open_to_the_past_all_the_same(poor: Account) -> None:
+    """What is older was not read by the month that is the first one now: it was not open to the past then."""
+    assert sync(poor).status is Status.STOPPED
+    poor.settings = poor.settings.model_copy(update={"history_start": month_of(datetime.now(UTC))})
+    status = Status.STOPPED
+    for _ in range(12):
+        a_day_passes(poor)
+        status = sync(poor).status
+        if status is Status.SUCCESS:
+            break
+    assert status is Status.SUCCESS
+    assert_equals_truth(poor, "deals", "persons", "organizations", "activities")
+
+
 def test_a_list_that_the_key_may_not_see_holds_up_no_other_month(poor: Account) -> None:
     poor.company.set_permission("activities", allowed=False)
     for _ in range(12):
