@@ -26,6 +26,7 @@ from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG, deal_history_to
 from pipeboard_assets.sync.history import history_told
 from pipeboard_io import Warehouse
 from pipeboard_io.errors import DatabaseUnavailableError
+from pipeboard_resources.pipedrive.errors import BlockedError
 from pipeboard_resources.settings import PIPEDRIVE_KEY_MISSING, MissingSettingError, Settings
 
 EXIT_CODES = {Status.SUCCESS: 0, Status.FAILED: 1, Status.SKIPPED: 1, Status.STOPPED: 75}
@@ -73,13 +74,18 @@ def perform(settings: Settings, request: SyncRequest) -> SyncOutcome:
                 continue
             run_id, seconds, assets = run_sync(build_defs(settings, observer=observer), instance, run)
             outcome = _with_run(outcome, run_id, seconds, assets, observer)
-            if any(each.status is Status.STOPPED for each in assets):
+            if any(each.status is Status.STOPPED or _is_shut_out(each) for each in assets):
                 break
         if request.deal_history and outcome.status in (Status.SUCCESS, Status.STOPPED):
             say(deal_history_told(warehouse, masks_of(settings).how("deals")))
         if told := history_told(warehouse, settings.history_start, datetime.now(UTC)):
             say(told)
     return outcome
+
+
+def _is_shut_out(outcome: AssetOutcome) -> bool:
+    """By the firewall before Pipedrive: whoever goes on asking is shut out for longer."""
+    return (outcome.error or "").endswith(BlockedError.default_advice)
 
 
 def _with_run(

@@ -27,8 +27,11 @@ from pipeboard_resources.settings import Settings
 
 
 def without_history(warehouse: Warehouse, request: SyncRequest) -> frozenset[str]:
-    """Incremental entities that were never read whole: their first sync reads everything and leaves nobody out."""
-    if request.full or request.first:
+    """Incremental entities that were never read whole: their first sync reads everything and leaves nobody out.
+
+    None where months or the rejected records are asked for by themselves, or everything anyway.
+    """
+    if request.full or request.first or request.retry_rejected:
         return frozenset()
     wanted = (entity.name for entity in CATALOG if entity.is_incremental and entity.name in request.assets)
     return frozenset(wanted) - read_whole(warehouse)

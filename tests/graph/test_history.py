@@ -114,6 +114,19 @@ def test_a_list_that_the_key_may_not_see_holds_up_no_other_month(poor: Account) 
     assert_equals_truth(poor, "deals", "persons", "organizations")
 
 
+def test_where_the_firewall_shuts_a_sync_out_no_further_month_is_asked_for(poor: Account) -> None:
+    poor.server.faults.add("html_403", "/api/v2/activities", nth=2, times=None)  # the first one asks how many there are
+    outcome = sync(poor)
+    assert outcome.status is Status.FAILED
+    assert poor.server.requests[-1].path.startswith("/api/v2/activities")
+
+
+def test_rejected_records_are_read_once_while_a_first_load_goes_on(poor: Account) -> None:
+    assert sync(poor).status is Status.STOPPED
+    (run,) = runs_of(poor.settings, poor.warehouse, SyncRequest(assets=("deals",), retry_rejected=True))
+    assert run.retry_rejected and not run.is_history
+
+
 def test_an_account_that_fits_is_read_in_one_run(fresh_account: Account) -> None:
     (run,) = runs_of(fresh_account.settings, fresh_account.warehouse, SyncRequest())
     assert run.without_history == frozenset(NEW) and not run.is_history
