@@ -159,12 +159,11 @@ class _Reading:
             raise UnsortedPageError(self._endpoint.name, seen, page=page.number, status=200)
         return times
 
-    def restart(self) -> bool:
+    def restart(self, *, is_alone: bool) -> bool:
         """Begin anew where it had come to; False when that was tried before.
 
-        Where nobody else met the records without update_time, from the very beginning: a lower bound would shut them out.
+        Where nobody else has met the records without update_time, from the very beginning: a lower bound would shut them out.
         """
-        is_alone = self.range.since is None and self.range.end is None
         at = None if self.is_descending or is_alone else self.range.position
         if at in self._restarts:
             return False
@@ -244,7 +243,9 @@ class RangePlan:
 
     def refuse(self, task: RangeTask) -> bool:
         """The API does not know the task's cursor: begin its range anew where it had come to; False if that was tried."""
-        return self._answered(task).restart()
+        reading = self._answered(task)
+        has_others = reading.range.end is not None and self._probe is None
+        return reading.restart(is_alone=reading.range.since is None and not has_others)
 
     def _after_first(self, first: _Reading) -> None:
         if first.is_at_natural_end:

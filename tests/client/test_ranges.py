@@ -211,6 +211,27 @@ def test_records_without_a_time_survive_a_refused_cursor(nulls_first, readers):
     assert seen == model.times.keys()
 
 
+@pytest.mark.parametrize("refused_at", range(2, 9))
+@pytest.mark.parametrize("nulls_first", [True, False])
+def test_a_cursor_refused_beside_the_probe_costs_no_record_without_a_time(nulls_first, refused_at):
+    """Of a window that is open to the past; the probe is slow, and has met some of those records."""
+    times = {number: START + number * 60 if number < 30 else None for number in range(60)}
+    model = ModelList(times, SIZE, nulls_first)
+    plan, seen, waiting, asked = plan_of(upper=START + 10**6), set(), [], 0
+    while not plan.is_finished:
+        while (task := plan.next_task()) is not None:
+            waiting.append(task)
+        waiting.sort(key=lambda task: (task.params["sort_direction"] == "desc" and asked % 3 > 0, task.number))
+        task, asked = waiting.pop(0), asked + 1
+        if asked == refused_at and task.cursor is not None:
+            assert plan.refuse(task)
+            continue
+        page = model.answer(task)
+        plan.complete(task, page)
+        seen |= {record["id"] for record in page.records}
+    assert seen == times.keys()
+
+
 def test_a_cursor_that_is_refused_wherever_it_starts_is_given_up():
     model = ModelList(dict.fromkeys(range(50), START), SIZE)
     plan, goes_on = plan_of(readers=1), True
