@@ -239,7 +239,7 @@ class RangePlan:
             self._after_probe(reading, page)
         else:
             self._may_split = True
-            self._after_range(reading)
+            self._after_range(reading, page.answered_at)
 
     def refuse(self, task: RangeTask) -> bool:
         """The API does not know the task's cursor: begin its range anew where it had come to; False if that was tried."""
@@ -264,7 +264,7 @@ class RangePlan:
             return  # nothing but records without update_time so far
         self._phase, self._probe = Phase.RANGES, None
         if first.is_at_natural_end:
-            self._after_range(first)
+            self._after_range(first, page.answered_at)
         elif oldest is not None:
             self._density_at_top = probe.density_here
             end = oldest + 1  # the page may hold only a part of its oldest second
@@ -280,11 +280,13 @@ class RangePlan:
         if not self._is_settled and (self._upper is None or begin < self._upper):
             self._rest_from = begin
 
-    def _after_range(self, reading: _Reading) -> None:
+    def _after_range(self, reading: _Reading, answered_at: int | None) -> None:
         # Asked for the whole window in one go: its natural end is everybody's.
         is_whole = (reading.range.since, reading.range.until) == (self._window.since, self._window.until)
         is_everything = is_whole and reading.is_at_natural_end
-        if is_everything and (reading.ends_with_time or self._phase is Phase.REST):
+        # Behind a record from the future nothing that changes now is met any more.
+        is_ahead = answered_at is not None and (reading.range.position or 0) > answered_at
+        if is_everything and ((reading.ends_with_time and not is_ahead) or self._phase is Phase.REST):
             self._finish()
         elif self._probe is None and (reading.is_at_natural_end or reading.range.is_past_end):
             if is_everything:  # whoever got its first update_time meanwhile has moved away from the end
