@@ -45,6 +45,7 @@ def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
             return psycopg.connect(
                 url,
                 autocommit=True,
+                client_encoding="UTF8",  # what frames are sent in and read from, whatever role, database or PGCLIENTENCODING say
                 prepare_threshold=None,  # PgBouncer in transaction mode forgets prepared statements
                 fallback_application_name="pipeboard_io",
                 connect_timeout=round(timeouts.connect_seconds),

@@ -16,7 +16,7 @@ from pipeboard_io.copy import ORDER
 from pipeboard_io.errors import LoadError
 from pipeboard_io.load import ABSENT, REASON
 from pipeboard_io.state import State
-from pipeboard_io.table import DELETED_AT, SYNCED_AT, Table
+from pipeboard_io.table import DELETED_AT, SYNCED_AT, Column, ColumnType, Table
 
 NEW, CHANGED, RESTORED, DELETED, OUTDATED = "n", "c", "r", "d", "o"
 # pg_stats.correlation is 1 for a table that lies in the order of the column. Below this, lookups would jump about.
@@ -72,6 +72,15 @@ class Target:
             return self.staged(name)
         return sql.SQL("CASE WHEN {} = ANY(s.{}) THEN t.{} ELSE {} END").format(
             sql.Literal(name), sql.Identifier(ABSENT), sql.Identifier(name), self.staged(name)
+        )
+
+    def is_different(self, column: Column) -> sql.Composed:
+        """Whether the row changes the column. Texts byte by byte: another collation or type may hold 'ACME' equal to 'Acme'."""
+        suffix = ""
+        if column.type in (ColumnType.TEXT, ColumnType.TEXT_ARRAY):
+            suffix = f'{"::" + column.type.value if column.name in self.casts else ""} COLLATE "C"'
+        return sql.SQL("t.{}{suffix} IS DISTINCT FROM ({}){suffix}").format(
+            sql.Identifier(column.name), self.value(column.name), suffix=sql.SQL(suffix)
         )
 
     @property
@@ -176,8 +185,8 @@ def _kind(target: Target) -> sql.Composed:
 
 
 def _differs(target: Target) -> sql.Composed:
-    others = [name for name in target.columns if name not in target.table.primary_key]
-    tests = [sql.SQL("t.{} IS DISTINCT FROM {}").format(sql.Identifier(n), target.value(n)) for n in others]
+    others = [column for column in target.table.columns if column.name not in target.table.primary_key]
+    tests = [target.is_different(column) for column in others]
     if target.table.lifecycle:
         tests.append(sql.SQL("(t.deleted_at IS NULL) <> (s.deleted_at IS NULL)").format())
     return sql.SQL(" OR ").join(tests) if tests else sql.SQL("false").format()

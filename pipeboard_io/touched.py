@@ -40,9 +40,7 @@ def note_changes(connection: Connection, target: Target, touch: Touch) -> None:
 
 
 def _differs(target: Target, touch: Touch) -> sql.Composable:
-    tests = [
-        sql.SQL("t.{} IS DISTINCT FROM {}").format(sql.Identifier(name), target.value(name)) for name in touch.when
-    ]
+    tests = [target.is_different(target.table.column(name)) for name in touch.when]
     return sql.SQL(" OR ").join(tests) if tests else sql.SQL("true")
 
 

@@ -59,7 +59,7 @@ def write(connection: Connection, target: Target, trace: Trace) -> int:
                SELECT t.{key}, v.field, v.old_value, v.new_value, coalesce(v.changed_at, {at}), {at}
                FROM {changes} k JOIN {stage} s ON s.ctid = k.place JOIN {target} t ON {joined},
                     LATERAL (VALUES {watched}) AS v(field, old_value, new_value, changed_at, is_changed)
-               WHERE k.kind <> 'o' AND v.is_changed""",
+               WHERE k.__kind__ <> 'o' AND v.is_changed""",
             trace=sql.Identifier(trace.schema, trace.name),
             own_key=sql.Identifier(trace.key),
             key=sql.Identifier(key),
@@ -72,6 +72,10 @@ def write(connection: Connection, target: Target, trace: Trace) -> int:
 
 def _watched(target: Target, name: str, at: str) -> sql.Composed:
     """Compared with the column's own type: 10 and 10.00 are one number, though two texts."""
-    return sql.SQL(
-        "({label}, t.{old}::text, ({new})::text, ({at})::timestamptz, t.{old} IS DISTINCT FROM {new})"
-    ).format(label=sql.Literal(name), old=sql.Identifier(name), new=target.value(name), at=target.value(at))
+    return sql.SQL("({label}, t.{old}::text, ({new})::text, ({at})::timestamptz, {is_changed})").format(
+        label=sql.Literal(name),
+        old=sql.Identifier(name),
+        new=target.value(name),
+        at=target.value(at),
+        is_changed=target.is_different(target.table.column(name)),
+    )

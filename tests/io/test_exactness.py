@@ -277,3 +277,38 @@ def test_a_long_key_and_reason_of_a_reject_are_filed_and_resolved(
     warehouse.load(Load(keyed, frames=[batch.frame]))
     filed = "SELECT reason FROM pipeboard.rejected_record WHERE entity = %s AND resolved_at IS NOT NULL"
     assert observer.sql(filed, schema) == [("odd",)]
+
+
+@pytest.mark.parametrize("text", ["é", "€ 😀"])
+def test_text_survives_whatever_encoding_a_client_is_told_to_speak(
+    database_url: str, observer: Observer, schema: str, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    told = Warehouse(f"{database_url}?client_encoding=latin1")
+    loaded(told, schema, ColumnType.TEXT, [text])
+    assert values(observer, schema) == [text]
+    assert told.read(f"{schema}.t", ["value"])["value"].to_list() == [text]
+
+
+ICU = "SELECT count(*) FROM pg_collation WHERE collprovider = 'i'"
+CITEXT = "SELECT count(*) FROM pg_available_extensions WHERE name = 'citext'"
+
+
+@pytest.mark.parametrize(
+    ("has_it", "making", "kind"),
+    [
+        (CITEXT, "CREATE EXTENSION citext", "citext"),
+        (ICU, "CREATE COLLATION ci (provider = icu, deterministic = false, locale = 'und-u-ks-level2')", "text COLLATE ci"),
+    ],
+    ids=["type", "collation"],
+)  # fmt: skip
+def test_texts_that_a_column_holds_equal_are_different_texts(
+    warehouse: Warehouse, observer: Observer, schema: str, has_it: str, making: str, kind: str
+) -> None:
+    if not observer.value(has_it):
+        pytest.skip("this PostgreSQL was built without it")
+    loaded(warehouse, schema, ColumnType.TEXT, ["ACME"])
+    observer.sql(f"{making}; ALTER TABLE {schema}.t ALTER value TYPE {kind}")
+    assert loaded(warehouse, schema, ColumnType.TEXT, ["Acme"]).updated == 1
+    assert values(observer, schema, "value::text") == ["Acme"]
+    assert loaded(warehouse, schema, ColumnType.TEXT, ["Acme"]).is_unchanged
