@@ -64,10 +64,11 @@ def take(connection: Connection, target: Target, scope: Scope, *, was_empty: boo
     if was_empty or scope.keys is None or scalar(connection, everything):
         connection.execute(target.compose("DELETE FROM {touched} WHERE table_name = ANY({tables})", tables=tables))
         return False
+    # A note of all rows that was written since is left for the next load: here it would lead nowhere.
     (key,) = target.table.primary_key
     statements = target.compose(
         """CREATE TEMP TABLE scope ({key} bigint PRIMARY KEY) ON COMMIT DROP;
-           WITH touched AS (DELETE FROM {touched} WHERE table_name = ANY({tables}) RETURNING table_name, value)
+           WITH touched AS (DELETE FROM {touched} WHERE table_name = ANY({tables}) AND value IS NOT NULL RETURNING table_name, value)
            INSERT INTO {scope} SELECT q.key FROM (\n{keys}\n) AS q(key) WHERE q.key IS NOT NULL ON CONFLICT DO NOTHING;
            ANALYZE {scope}""",
         key=sql.Identifier(key),

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeboard_io import Column, Load, Reconcile, Scope, Table, Touch, Warehouse
+from pipeboard_io import Column, Load, Reconcile, Scope, Table, Touch, Warehouse, touched
 from pipeboard_io import ColumnType as T
 from tests.io.observer import Observer
 
@@ -111,6 +111,27 @@ def test_any_history_of_changes_comes_out_as_if_everything_were_computed(
         load(warehouse, grp, GROUP, whole=True, id=alive, name=[rng.choice("abc") for _ in alive])
         compute(warehouse, filled)
         assert_exact(observer, filled)
+
+
+def test_a_table_filled_for_the_first_time_while_the_mart_takes_its_notes_is_not_forgotten(
+    warehouse: Warehouse, observer: Observer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grp, item, _ = tables(schema)
+    load(warehouse, grp, GROUP, id=range(10), name=["g"] * 10)
+    warehouse.fit(item)
+    compute(warehouse, schema)
+    asked = touched.scalar
+
+    def fill_after_asking(connection: Any, query: Any, *parameters: Any) -> Any:
+        answer = asked(connection, query, *parameters)
+        monkeypatch.undo()
+        load(warehouse, item, ITEM, id=range(30), group_id=[n % 10 for n in range(30)], noise=["x"] * 30)
+        return answer
+
+    monkeypatch.setattr(touched, "scalar", fill_after_asking)
+    compute(warehouse, schema)
+    compute(warehouse, schema)
+    assert_exact(observer, schema)
 
 
 def test_a_touch_or_a_scope_that_cannot_work_is_refused() -> None:
