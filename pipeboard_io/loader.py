@@ -423,7 +423,7 @@ def _frames(job: _Job) -> Frames:
 
 def _required(table: Table, existing: Existing) -> list[str]:
     """Columns in which the table takes no NULL, beyond the key (whose NULLs never get this far)."""
-    own = {*table.primary_key, *LIFECYCLE_COLUMNS}
+    own = {*table.primary_key, *(LIFECYCLE_COLUMNS if table.lifecycle else ())}
     return [
         column.name
         for column in table.columns

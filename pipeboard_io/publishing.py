@@ -99,7 +99,7 @@ def publish_rows(
         return {NEW: connection.execute(_insertion(target)).rowcount}
     with _walking_the_key(connection, target):
         connection.execute(_changed_keys(target))
-    rows = connection.execute(target.compose("SELECT kind, count(*) FROM {changes} GROUP BY kind")).fetchall()
+    rows = connection.execute(target.compose("SELECT __kind__, count(*) FROM {changes} GROUP BY __kind__")).fetchall()
     counts = {str(kind): int(count) for kind, count in rows}
     if sum(count for kind, count in counts.items() if kind != OUTDATED):
         before_writing()
@@ -161,7 +161,7 @@ def _changed_keys(target: Target) -> sql.Composed:
     )
     return target.compose(
         """CREATE UNLOGGED TABLE {changes} WITH (autovacuum_enabled = off) AS
-           SELECT s.ctid AS place, {keys}, {kind} AS kind FROM {stage} s LEFT JOIN {target} t ON {joined}
+           SELECT s.ctid AS __place__, {keys}, {kind} AS __kind__ FROM {stage} s LEFT JOIN {target} t ON {joined}
            WHERE t.{key} IS NULL OR {outdated} OR {differs}""",
         keys=keys,
         kind=_kind(target),
@@ -243,7 +243,7 @@ def _upsert(target: Target) -> sql.Composed:
     stored = target.compose("LEFT JOIN {target} t ON {joined}", joined=target.joined("s", "t"))
     return target.compose(
         """INSERT INTO {target} AS w ({names})
-           SELECT {values} FROM {stage} s JOIN {changes} k ON s.ctid = k.place {stored} WHERE k.kind <> 'o'
+           SELECT {values} FROM {stage} s JOIN {changes} k ON s.ctid = k.__place__ {stored} WHERE k.__kind__ <> 'o'
            ON CONFLICT ({key}) DO {action}""",
         names=names,
         values=values,

@@ -99,8 +99,9 @@ class Stager:
             return frame, []
         is_keyless = pl.any_horizontal(pl.col(name).is_null() for name in self._table.primary_key)
         lost = self._encoder.readable(frame.filter(is_keyless))
+        # Without even the part of a key that is there: nobody can tell which row it was.
         return frame.filter(~is_keyless), [
-            self._reject(row, None, "the key is null") for row in lost.iter_rows(named=True)
+            Reject("", None, "the key is null", raw_text(row)) for row in lost.iter_rows(named=True)
         ]
 
     def _note(self, frame: pl.DataFrame) -> None:
@@ -108,7 +109,7 @@ class Stager:
             return
         # A new set each time: the sender may be reading the old one.
         self._stage.absent = self._stage.absent | self._encoder.absent(frame)
-        if DELETED_AT in frame.columns and frame[DELETED_AT].null_count() < frame.height:
+        if self._table.lifecycle and DELETED_AT in frame.columns and frame[DELETED_AT].null_count() < frame.height:
             self._stage.has_deleted = True
         if self._stage.is_ascending:
             self._stage.is_ascending = self._is_ascending(frame)

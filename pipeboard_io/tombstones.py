@@ -22,7 +22,7 @@ def note(connection: Connection, target: Target, kinds: Mapping[str, int], *, wa
 
 
 def _file(connection: Connection, target: Target, *, was_empty: bool) -> None:
-    changed = target.compose("JOIN {changes} k ON s.ctid = k.place AND k.kind IN ('n', 'd')")
+    changed = target.compose("JOIN {changes} k ON s.ctid = k.__place__ AND k.__kind__ IN ('n', 'd')")
     connection.execute(
         target.compose(
             """INSERT INTO {tombstone} (entity, id, noticed_at, reason, load_id)
@@ -40,7 +40,7 @@ def _close(connection: Connection, target: Target) -> None:
     connection.execute(
         target.compose(
             """UPDATE {tombstone} d SET restored_at = {at} FROM {changes} k
-               WHERE d.entity = {entity} AND d.id = {key} AND d.restored_at IS NULL AND k.kind = 'r'""",
+               WHERE d.entity = {entity} AND d.id = {key} AND d.restored_at IS NULL AND k.__kind__ = 'r'""",
             key=key_text(target.table, "k"),
             **_literals(target),
         )

@@ -27,9 +27,9 @@ def note_changes(connection: Connection, target: Target, touch: Touch) -> None:
         target.compose(
             """INSERT INTO {touched} (table_name, value)
                SELECT DISTINCT {table}, v.value
-               FROM {changes} k JOIN {stage} s ON s.ctid = k.place LEFT JOIN {target} t ON {joined},
+               FROM {changes} k JOIN {stage} s ON s.ctid = k.__place__ LEFT JOIN {target} t ON {joined},
                     LATERAL (VALUES (t.{column}), ({value})) AS v(value)
-               WHERE k.kind <> 'o' AND v.value IS NOT NULL AND (k.kind <> 'c' OR {differs})""",
+               WHERE k.__kind__ <> 'o' AND v.value IS NOT NULL AND (k.__kind__ <> 'c' OR {differs})""",
             table=sql.Literal(str(target.table)),
             joined=target.joined("s", "t"),
             column=sql.Identifier(touch.column),

@@ -57,7 +57,7 @@ def write(connection: Connection, target: Target, trace: Trace) -> int:
         target.compose(
             """INSERT INTO {trace} ({own_key}, field, old_value, new_value, changed_at, noticed_at)
                SELECT t.{key}, v.field, v.old_value, v.new_value, coalesce(v.changed_at, {at}), {at}
-               FROM {changes} k JOIN {stage} s ON s.ctid = k.place JOIN {target} t ON {joined},
+               FROM {changes} k JOIN {stage} s ON s.ctid = k.__place__ JOIN {target} t ON {joined},
                     LATERAL (VALUES {watched}) AS v(field, old_value, new_value, changed_at, is_changed)
                WHERE k.__kind__ <> 'o' AND v.is_changed""",
             trace=sql.Identifier(trace.schema, trace.name),

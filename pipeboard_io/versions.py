@@ -74,8 +74,8 @@ def write(connection: Connection, target: Target, versions: Versions) -> int:
         target.compose(
             """INSERT INTO {versions} AS v ({key}, valid_from, valid_to, row)
                SELECT t.{key}, {since}, {next}, to_jsonb(t)
-               FROM {changes} k JOIN {stage} s ON s.ctid = k.place JOIN {target} t ON {joined}
-               WHERE k.kind <> 'o' AND {since} < {next}
+               FROM {changes} k JOIN {stage} s ON s.ctid = k.__place__ JOIN {target} t ON {joined}
+               WHERE k.__kind__ <> 'o' AND {since} < {next}
                ON CONFLICT ({key}, valid_from) DO UPDATE SET valid_to = EXCLUDED.valid_to, row = EXCLUDED.row""",
             **parts,
         )

@@ -421,3 +421,31 @@ def test_a_report_adds_up(warehouse: Warehouse, schema: str) -> None:
     report = warehouse.load(Load(deals(schema), frames=mixed))
     assert (report.outdated, report.unchanged, report.updated, report.restored) == (1, 1, 1, 1)
     assert (report.deleted, report.inserted, report.staged, report.rows) == (1, 1, 6, 9)
+
+
+def test_a_column_called_deleted_at_is_an_ordinary_one_without_a_life_cycle(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    columns = (Column("id", ColumnType.BIGINT), Column("deleted_at", ColumnType.TIMESTAMPTZ))
+    table = Table(schema, "t", columns, lifecycle=False)
+    for at in (NOON, NOON + timedelta(days=1)):
+        warehouse.load(Load(table, frames=[pl.DataFrame({"id": [1], "deleted_at": [at]})]))
+        assert observer.rows(table) == [{"id": 1, "deleted_at": at}]
+
+
+@pytest.mark.parametrize("name", ["kind", "place", "age", "key", "row"])
+def test_a_key_of_any_name_loads_and_loads_again(warehouse: Warehouse, schema: str, name: str) -> None:
+    table = Table(schema, "t", (Column(name, ColumnType.TEXT), Column("n", ColumnType.BIGINT)), primary_key=(name,))
+    for number in (1, 2):
+        report = warehouse.load(Load(table, frames=[pl.DataFrame({name: ["a"], "n": [number]})]))
+    assert report.updated == 1
+
+
+def test_a_record_with_half_a_key_deletes_no_row(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    columns = (Column("a", ColumnType.BIGINT), Column("b", ColumnType.BIGINT))
+    table = Table(schema, "t", columns, primary_key=("a", "b"))
+    warehouse.load(Load(table, frames=[pl.DataFrame({"a": [1, 2], "b": [1, 2]})]))
+    halved = pl.DataFrame({"a": [1, 2], "b": [1, None]})
+    with pytest.raises(LoadError, match="1 records came without a key"):
+        warehouse.load(Load(table, frames=[halved], reconcile=Reconcile()))
+    assert observer.value(f"SELECT count(*) FROM {schema}.t WHERE deleted_at IS NULL") == 2
