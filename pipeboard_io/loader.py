@@ -46,6 +46,7 @@ from pipeboard_io.publishing import (
     RESTORED,
     Target,
     drop_changes,
+    drop_outdated,
     publish_rows,
     settle_duplicates,
     stage_select,
@@ -335,7 +336,8 @@ class Loader:
         watermarks.advance(connection, state, drained.watermarks, load_id=job.stage.load_id)
         rejected = rejects.publish(
             connection, state, table,
-            stage_name=job.stage.name, load_id=job.stage.load_id, run_id=job.load.run_id, is_complete=target.is_complete,
+            stage_name=job.stage.name, load_id=job.stage.load_id, run_id=job.load.run_id,
+            started_at=job.stage.started_at, is_complete=target.is_complete,
         )  # fmt: skip
         report = LoadReport(
             table=str(table),
@@ -387,6 +389,8 @@ class Loader:
         tombstones.note(connection, target, kinds, was_empty=was_empty)
         drop_changes(connection, target)
         vanished = 0
+        if kinds.get(OUTDATED) and not job.reconcile:
+            drop_outdated(connection, target)
         if job.reconcile and not was_empty:
             vanished = tombstones.delete_vanished(connection, target, job.reconcile, living_before=living_before)
         relabelled = dictionary.relabel(connection, target, job.load.masks)

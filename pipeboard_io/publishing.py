@@ -136,6 +136,13 @@ def drop_changes(connection: Connection, target: Target) -> None:
     connection.execute(target.compose("DROP TABLE IF EXISTS {changes}"))
 
 
+def drop_outdated(connection: Connection, target: Target) -> None:
+    """Takes the rows that were not written out of the stage: what was rejected of the newer one is not settled by them."""
+    connection.execute(
+        target.compose("DELETE FROM {stage} s USING {changes} k WHERE s.ctid = k.__place__ AND k.__kind__ = 'o'")
+    )
+
+
 def _insertion(target: Target) -> sql.Composed:
     """Into an empty table: nothing to compare, nothing to keep, a third faster than an upsert."""
     names, values = _targets_and_values(target, [target.staged(name) for name in target.columns])

@@ -1,12 +1,13 @@
 """Rejected values and records: staged with their batch, kept with the reason, resolved when the record loads clean."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from psycopg import sql
 
 from pipeboard_io.connection import Connection, scalar
-from pipeboard_io.load import Reject
+from pipeboard_io.load import ABSENT, Reject
 from pipeboard_io.state import State
 from pipeboard_io.table import Table
 
@@ -47,7 +48,18 @@ def key_text(table: Table, alias: str) -> sql.Composed:
 
 def key_of(table: Table, row: Mapping[str, object]) -> str:
     """`key_text` of a row at hand."""
-    return ",".join(str(row[name]) for name in table.primary_key if row[name] is not None)
+    return ",".join(_as_printed(row[name]) for name in table.primary_key if row[name] is not None)
+
+
+def _as_printed(value: object) -> str:
+    """A value as PostgreSQL prints it, in UTC."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, datetime):
+        instant = value.astimezone(UTC) if value.tzinfo else value
+        text = instant.replace(tzinfo=None).isoformat(sep=" ")
+        return f"{text.rstrip('0') if '.' in text else text}+00"
+    return str(value)
 
 
 def publish(
@@ -58,11 +70,13 @@ def publish(
     stage_name: str,
     load_id: str,
     run_id: str | None,
+    started_at: datetime,
     is_complete: bool,
 ) -> int:
     """Moves the staged rejects to `rejected_record` and resolves those whose record came clean; returns their number.
 
-    `is_complete`: the load saw every record, so a reject whose record it did not see is resolved as well.
+    `is_complete`: the load saw every record, so a reject whose record it did not see is resolved as well. What another
+    load rejected since `started_at` is not: it read the record later, maybe.
     """
     count = connection.execute(
         state.compose(
@@ -77,14 +91,18 @@ def publish(
         ),
         [table.entity, load_id, run_id, stage_name],
     ).rowcount
-    _resolve(connection, state, table, names=(stage_name, load_id), is_complete=is_complete)
+    _resolve(connection, state, table, names=(stage_name, load_id), started_at=started_at, is_complete=is_complete)
     return count
 
 
-def _resolve(connection: Connection, state: State, table: Table, *, names: Sequence[str], is_complete: bool) -> None:
+def _resolve(
+    connection: Connection, state: State, table: Table, *, names: Sequence[str], started_at: datetime, is_complete: bool
+) -> None:
     stage_name, load_id = names
     # Literals, not parameters: beside those a % in the name of a key column would be one more.
-    others = sql.SQL("entity = {} AND resolved_at IS NULL AND load_id <> {}").format(table.entity, load_id)
+    others = sql.SQL("entity = {} AND resolved_at IS NULL AND load_id <> {} AND last_seen_at < {}").format(
+        table.entity, load_id, started_at
+    )
     # Nearly always there is none: the staged keys are not even looked at.
     if not scalar(
         connection, state.compose("SELECT EXISTS (SELECT FROM {rejected_record} WHERE {others})", others=others)
@@ -93,7 +111,8 @@ def _resolve(connection: Connection, state: State, table: Table, *, names: Seque
     seen: sql.Composable = sql.SQL("true")
     if not is_complete:
         seen = state.compose(
-            "EXISTS (SELECT FROM {stage} s WHERE {key} = r.record_key)",
+            "EXISTS (SELECT FROM {stage} s WHERE {key} = r.record_key AND r.column_name <> ALL (coalesce(s.{absent}, '{{}}')))",
+            absent=sql.Identifier(ABSENT),
             stage=state.name(stage_name),
             key=_filed(key_text(table, "s")),
         )

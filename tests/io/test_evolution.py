@@ -1,5 +1,7 @@
 """Tables that change: columns added and widened, values that do not fit, and what the user made by hand survives."""
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
@@ -246,3 +248,62 @@ def test_a_state_schema_whose_name_holds_a_parameter_is_refused(database_url: st
 def test_a_declaration_that_contradicts_itself_is_refused(declaration: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         Table("s", "t", **declaration)
+
+
+def day(rejected: bool, minute: int) -> pl.DataFrame:
+    at = datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+    return pl.DataFrame({"id": [1], "day": ["rubbish" if rejected else "2026-01-01"], "at": [at]})
+
+
+def unresolved(observer: Observer, entity: str) -> list[str]:
+    query = "SELECT record_key FROM pipeboard.rejected_record WHERE entity = %s AND resolved_at IS NULL"
+    return [key for (key,) in observer.sql(query, entity)]
+
+
+def test_an_older_version_that_is_not_written_resolves_no_reject(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    made = table(schema, day=T.DATE, at=T.TIMESTAMPTZ, options={"version_column": "at"})
+    warehouse.load(Load(made, frames=[day(True, 5)]))
+    assert warehouse.load(Load(made, frames=[day(False, 1)])).outdated == 1
+    assert unresolved(observer, schema) == ["1"]
+    warehouse.load(Load(made, frames=[day(False, 6)]))
+    assert unresolved(observer, schema) == []
+
+
+def test_a_load_resolves_no_reject_of_one_that_read_later(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    made = table(schema, day=T.DATE, at=T.TIMESTAMPTZ, options={"version_column": "at"})
+    warehouse.load(Load(made, frames=[day(False, 1)]))
+
+    def slow() -> Iterator[pl.DataFrame]:
+        yield day(False, 1)
+        warehouse.load(Load(made, frames=[day(True, 5)]))
+
+    warehouse.load(Load(made, frames=slow(), reconcile=Reconcile()))
+    assert unresolved(observer, schema) == ["1"]
+    warehouse.load(Load(made, frames=[day(False, 6)], reconcile=Reconcile()))
+    assert unresolved(observer, schema) == []
+
+
+def test_a_row_that_does_not_bring_the_column_does_not_resolve_its_reject(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    made = table(schema, day=T.DATE, at=T.TIMESTAMPTZ)
+    warehouse.load(Load(made, frames=[day(True, 1)]))
+    warehouse.load(Load(made, frames=[day(False, 2).drop("day")]))
+    assert unresolved(observer, schema) == ["1"]
+    warehouse.load(Load(made, frames=[day(False, 3)]))
+    assert unresolved(observer, schema) == []
+
+
+@pytest.mark.parametrize("microsecond", [0, 500_000])
+def test_a_reject_of_a_row_whose_key_is_an_instant_is_resolved(
+    warehouse: Warehouse, observer: Observer, schema: str, microsecond: int
+) -> None:
+    made = table(schema, day=T.DATE, at=T.TIMESTAMPTZ, options={"primary_key": ("at",)})
+    for rejected in (True, False):
+        at = pl.col("at").dt.offset_by(f"{microsecond}us").dt.convert_time_zone("America/Sao_Paulo")
+        warehouse.load(Load(made, frames=[day(rejected, 1).with_columns(at)]))
+        assert len(unresolved(observer, schema)) == rejected
