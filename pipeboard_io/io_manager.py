@@ -139,6 +139,8 @@ def _peeked(obj: object) -> tuple[pl.DataFrame, Iterator[pl.DataFrame | Batch]]:
                 "frames, a Select or a Load"
             )
     first = next(items, None)
+    if first is None and isinstance(obj, pl.LazyFrame):
+        first = pl.DataFrame(schema=obj.collect_schema())
     if first is None:
         raise FrameError("an asset gave no frame at all: give an empty frame with a schema, so that the table is known")
     return first.frame if isinstance(first, Batch) else first, chain([first], items)

@@ -53,7 +53,7 @@ from pipeboard_io.publishing import (
 )  # fmt: skip
 from pipeboard_io.schema import Change, Existing
 from pipeboard_io.staging import Stager
-from pipeboard_io.state import State
+from pipeboard_io.state import State, schema_lock
 from pipeboard_io.table import LIFECYCLE_COLUMNS, Table
 
 logger = logging.getLogger(__name__)
@@ -231,6 +231,8 @@ class Loader:
         try:
             with translated(f"Changing the columns of {table}"), self._transaction():
                 advisory_lock(self._connection, _table_lock(table))
+                if change.creates_schema:
+                    schema_lock(self._connection, table.schema)
                 change = self._apply(table, self._difference(table))
                 for statement in () if has_load else change.indexes:
                     self._connection.execute(statement.encode())
@@ -387,10 +389,10 @@ class Loader:
 
         kinds = publish_rows(connection, target, was_empty=was_empty, before_writing=keep_changes)
         tombstones.note(connection, target, kinds, was_empty=was_empty)
-        drop_changes(connection, target)
-        vanished = 0
         if kinds.get(OUTDATED) and not job.reconcile:
             drop_outdated(connection, target)
+        drop_changes(connection, target)
+        vanished = 0
         if job.reconcile and not was_empty:
             vanished = tombstones.delete_vanished(connection, target, job.reconcile, living_before=living_before)
         relabelled = dictionary.relabel(connection, target, job.load.masks)

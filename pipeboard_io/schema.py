@@ -31,6 +31,11 @@ from pipeboard_io.table import Column, ColumnType, Table
 
 # With the driver's own paramstyle a % in a name or a comment would be doubled.
 DIALECT = PGDialect(paramstyle="named")  # type: ignore[no-untyped-call]
+# Reserved in PostgreSQL 14 to 18 (pg_get_keywords()), and not in SQLAlchemy's list.
+DIALECT.identifier_preparer.reserved_words = {
+    *DIALECT.identifier_preparer.reserved_words,
+    *("collation", "concurrently", "lateral", "system_user", "tablesample"),
+}
 
 _INTEGERS = ("smallint", "integer")
 _NUMBERS = (*_INTEGERS, "bigint", "numeric", "real", "double precision")
@@ -127,6 +132,7 @@ class Change:
     widened: tuple[str, ...] = ()
     narrower: tuple[str, ...] = ()
     comments: Mapping[str, str] | None = None
+    creates_schema: bool = False
     kept_because: str | None = None
     """Why columns that would be widened stay as they are."""
 
@@ -224,6 +230,7 @@ def _creation(table: Table, existing: Existing) -> Change:
         indexes=_index_statements(table, existing),
         added=tuple(column.name for column in table.all_columns),
         comments=comments,
+        creates_schema=not existing.has_schema,
     )
 
 

@@ -121,7 +121,7 @@ def create_schema(connection: Connection, name: str) -> None:
 
     IF NOT EXISTS would ask for the right to create even where nothing is to be created.
     """
-    if scalar(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [name]):
+    if _has_schema(connection, name):
         return
     if not scalar(connection, "SELECT has_database_privilege(current_database(), 'CREATE')"):
         role, database = scalar(connection, "SELECT current_user"), scalar(connection, "SELECT current_database()")
@@ -129,7 +129,19 @@ def create_schema(connection: Connection, name: str) -> None:
             f"the role {role} may not create the schema {name}: let an administrator run "
             f'GRANT CREATE ON DATABASE "{database}" TO "{role}"'
         )
-    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+    with connection.transaction():
+        schema_lock(connection, name)
+        if not _has_schema(connection, name):
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
+
+
+def schema_lock(connection: Connection, name: str) -> None:
+    """Waits until nobody else is creating that schema: two loads of new tables may both find that there is none."""
+    advisory_lock(connection, lock_key("schema", name))
+
+
+def _has_schema(connection: Connection, name: str) -> bool:
+    return bool(scalar(connection, "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [name]))
 
 
 def _upgrade_script(state: State, found: str | None) -> str:

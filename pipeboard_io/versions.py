@@ -62,8 +62,8 @@ def write(connection: Connection, target: Target, versions: Versions) -> int:
         target.compose(
             """WITH back AS (
                    SELECT t.{key}, {next} AS since
-                   FROM {changes} k JOIN {stage} s ON s.ctid = k.place JOIN {target} t ON {joined}
-                   WHERE k.kind <> 'o' AND {next} < {since}),
+                   FROM {changes} k JOIN {stage} s ON s.ctid = k.__place__ JOIN {target} t ON {joined}
+                   WHERE k.__kind__ <> 'o' AND {next} < {since}),
                gone AS (DELETE FROM {versions} v USING back b WHERE v.{key} = b.{key} AND v.valid_from >= b.since)
                UPDATE {versions} v SET valid_to = b.since
                FROM back b WHERE v.{key} = b.{key} AND v.valid_from < b.since AND v.valid_to > b.since""",

@@ -1,13 +1,15 @@
 """Several loads and readers at once: loads of one table take turns, readers see whole loads, migrations happen once."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import psycopg
+import pytest
 
-from pipeboard_io import Column, ColumnType, Load, Reconcile, SourceField, Table, Warehouse
+from pipeboard_io import Column, ColumnType, Load, Reconcile, SourceField, Table, Warehouse, loader
 from pipeboard_io.state import HEAD
 from tests.io.observer import Observer
 
@@ -62,6 +64,28 @@ def test_readers_see_whole_loads_while_many_load_one_table(
 def test_first_loads_of_one_table_at_once_create_it_once(warehouse: Warehouse, observer: Observer, schema: str) -> None:
     together(*[lambda: warehouse.load(Load(table(schema), frames=frames(1)))] * 4)
     assert observer.value(f"SELECT count(*) FROM {schema}.t") == ROWS
+
+
+def test_first_loads_of_two_tables_at_once_create_their_schema_once(
+    warehouse: Warehouse, observer: Observer, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one finds no schema either, because the first has not committed it yet."""
+    apply, is_applied = loader.schema.apply, threading.Event()
+
+    def apply_and_wait(*arguments: object) -> None:
+        apply(*arguments)  # type: ignore[arg-type]
+        monkeypatch.undo()
+        is_applied.set()
+        while not observer.value("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            time.sleep(0.01)
+
+    def load(name: str) -> None:
+        made = Table(schema, name, (Column("id", ColumnType.BIGINT),))
+        warehouse.load(Load(made, frames=[pl.DataFrame({"id": [1]})]))
+
+    monkeypatch.setattr(loader.schema, "apply", apply_and_wait)
+    together(lambda: load("first"), lambda: is_applied.wait(10) and load("second"))
+    assert observer.value("SELECT count(*) FROM pg_tables WHERE schemaname = %s", schema) == 2
 
 
 def test_state_schemas_are_migrated_once_side_by_side(fresh_database: str) -> None:

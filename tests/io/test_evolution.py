@@ -250,6 +250,16 @@ def test_a_declaration_that_contradicts_itself_is_refused(declaration: dict[str,
         Table("s", "t", **declaration)
 
 
+@pytest.mark.parametrize(
+    "name", ["collation", "concurrently", "lateral", "system_user", "tablesample", "select", "excluded", "User"]
+)
+def test_a_reserved_word_names_a_column(warehouse: Warehouse, observer: Observer, schema: str, name: str) -> None:
+    made = table(schema, options={"indexes": (name,)}, **{name: (T.TEXT, "a comment")})
+    load(warehouse, made, **{name: ["x"]})
+    load(warehouse, made, **{name: ["y"]})
+    assert observer.rows(made) == [{"id": 0, name: "y"}]
+
+
 def day(rejected: bool, minute: int) -> pl.DataFrame:
     at = datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
     return pl.DataFrame({"id": [1], "day": ["rubbish" if rejected else "2026-01-01"], "at": [at]})

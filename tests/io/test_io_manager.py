@@ -49,6 +49,15 @@ def test_every_form_of_output_is_loaded(database_url: str, schema: str, make: An
     assert found["dagster/row_count"] == 3
 
 
+def test_a_lazy_frame_without_rows_makes_the_table(database_url: str, schema: str, observer: Observer) -> None:
+    @dg.asset(key_prefix=schema)
+    def things() -> pl.LazyFrame:
+        return ROWS.lazy().filter(pl.col("id") > 5)
+
+    assert metadata(run(database_url, things), "things")["dagster/row_count"] == 0
+    assert observer.sql(f"SELECT id, name, amount FROM {schema}.things") == []
+
+
 def test_the_report_becomes_metadata_with_columns_and_their_comments(database_url: str, schema: str) -> None:
     table = Table(schema, "t", (Column("id", ColumnType.BIGINT, "the number"),))
 
