@@ -42,7 +42,7 @@ def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
 
     def connect() -> Connection:
         try:
-            return psycopg.connect(
+            connection = psycopg.connect(
                 url,
                 autocommit=True,
                 client_encoding="UTF8",  # what frames are sent in and read from, whatever role, database or PGCLIENTENCODING say
@@ -51,6 +51,9 @@ def connector(url: str, timeouts: Timeouts) -> Callable[[], Connection]:
                 connect_timeout=round(timeouts.connect_seconds),
                 keepalives_idle=30,
             )
+            # Whatever the database's default is: what follows a lock must see what others committed before they let it go.
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            return connection
         except psycopg.Error as error:
             # `from None`: libpq's text may repeat parts of a URL whose password is not percent-encoded.
             raise connection_error(error) from None
@@ -114,7 +117,7 @@ class Spare:
 
 @contextmanager
 def transaction(connection: Connection, timeouts: Timeouts, *, durable: bool = True) -> Iterator[Connection]:
-    """A transaction with our settings: UTC, ISO dates, timeouts, no JIT (it compiles wide statements for seconds).
+    """A transaction with our settings: UTC, ISO dates, exact floats, NULLs in arrays, timeouts, no JIT (it compiles wide statements for seconds).
 
     `durable=False` does not wait for the disk: right for what a crash of the server empties anyway, or what can be read again.
     """
@@ -125,6 +128,8 @@ def transaction(connection: Connection, timeouts: Timeouts, *, durable: bool = T
             "timezone": "UTC",
             "datestyle": "ISO, YMD",
             "jit": "off",
+            "array_nulls": "on",
+            "extra_float_digits": "1",
         } | ({} if durable else {"synchronous_commit": "off"})
         statements = [
             sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(k), sql.Literal(v)) for k, v in settings.items()

@@ -64,10 +64,12 @@ class _Source:
         with (
             self.connect() as connection,
             translated(f"Reading {self.schema}.{self.name}"),
-            connection.cursor().copy(self._statement(columns, n_rows)) as copy,
+            connection.transaction(),
         ):
-            for csv in _batches(copy, batch_rows):
-                yield self._frame(csv, wire)
+            connection.execute("SET LOCAL extra_float_digits = 1")
+            with connection.cursor().copy(self._statement(columns, n_rows)) as copy:
+                for csv in _batches(copy, batch_rows):
+                    yield self._frame(csv, wire)
 
     def _statement(self, columns: list[str], n_rows: int | None) -> sql.Composed:
         values = [sql.SQL(self.codecs[name].sql).format(sql.Identifier(name)) for name in columns]

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pipeboard_io import Column, ColumnType, Load, Reconcile, SourceField, Table, Warehouse, loader
+from pipeboard_io.connection import advisory_lock, lock_key
 from pipeboard_io.state import HEAD
 from tests.io.observer import Observer
 
@@ -86,6 +87,25 @@ def test_first_loads_of_two_tables_at_once_create_their_schema_once(
     monkeypatch.setattr(loader.schema, "apply", apply_and_wait)
     together(lambda: load("first"), lambda: is_applied.wait(10) and load("second"))
     assert observer.value("SELECT count(*) FROM pg_tables WHERE schemaname = %s", schema) == 2
+
+
+def test_a_load_sees_what_was_committed_while_it_waited_whatever_the_default_isolation_is(
+    fresh_database: str,
+) -> None:
+    table = Table("s", "t", (Column("id", ColumnType.BIGINT), Column("a", ColumnType.TEXT)))
+    load = Load(table, frames=[pl.DataFrame({"id": [1], "a": ["mine"]})])
+    with psycopg.connect(fresh_database) as other, psycopg.connect(fresh_database, autocommit=True) as third:
+        third.execute("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read'); END $$")  # fmt: skip
+        warehouse = Warehouse(fresh_database)
+        warehouse.load(load)
+        advisory_lock(other, lock_key("table", "s", "t"))
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(warehouse.load, load)
+            while not third.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]:  # type: ignore[index]
+                time.sleep(0.01)
+            other.execute("UPDATE s.t SET a = 'theirs'")
+            other.commit()
+            assert waiting.result().updated == 1
 
 
 def test_state_schemas_are_migrated_once_side_by_side(fresh_database: str) -> None:

@@ -263,7 +263,7 @@ def test_a_key_too_long_for_its_index_rejects_its_record_alone(
     report = warehouse.load(Load(keyed, frames=[pl.DataFrame({"a": [1, 1], "b": ["x", long], "c": [1, 2]})]))
     assert (report.rows, report.rejected) == (1, 1)
     found = observer.sql("SELECT reason, raw::jsonb ->> 'b' FROM pipeboard.rejected_record WHERE entity = %s", schema)
-    assert found == [("longer than the 2600 bytes that an index on this column takes", long)]
+    assert found == [("longer, even compressed, than the 2600 bytes that an index on this column takes", long)]
 
 
 def test_a_long_key_and_reason_of_a_reject_are_filed_and_resolved(
@@ -312,3 +312,24 @@ def test_texts_that_a_column_holds_equal_are_different_texts(
     assert loaded(warehouse, schema, ColumnType.TEXT, ["Acme"]).updated == 1
     assert values(observer, schema, "value::text") == ["Acme"]
     assert loaded(warehouse, schema, ColumnType.TEXT, ["Acme"]).is_unchanged
+
+
+def test_a_compressible_text_stays_where_another_is_too_long_for_the_index(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    indexed = Table(
+        schema, "t", (Column("id", ColumnType.BIGINT), Column("value", ColumnType.TEXT)), indexes=("value",)
+    )
+    texts = ["a" * 5000, observer.value("SELECT string_agg(md5(n::text), '') FROM generate_series(1, 300) n")]
+    warehouse.load(Load(indexed, frames=[pl.DataFrame({"id": [0], "value": texts[:1]})]))
+    report = warehouse.load(Load(indexed, frames=[pl.DataFrame({"id": [0, 1], "value": texts})]))
+    assert (report.rejected, report.unchanged) == (1, 1)
+    assert values(observer, schema) == [texts[0], None]
+
+
+def test_no_setting_of_a_session_changes_a_value(database_url: str, observer: Observer, schema: str) -> None:
+    told = Warehouse(f"{database_url}?options=-carray_nulls%3Doff%20-cextra_float_digits%3D0")
+    loaded(told, schema, ColumnType.TEXT_ARRAY, [["a", None]])
+    assert values(observer, schema) == [["a", None]]
+    loaded(told, f"{schema}f", ColumnType.DOUBLE, [0.1 + 0.2])
+    assert told.read(f"{schema}f.t", ["value"])["value"].to_list() == [0.1 + 0.2]
