@@ -1,8 +1,8 @@
 """Views that stand on a table or view: taken down and put up again as they were, when what they stand on must change.
 
-PostgreSQL refuses to change the type of a column that a view uses. Definition, owner, privileges, options and comments
-are read first; whatever could not be put up again exactly (a materialized view, triggers, rules, column privileges,
-another role's view) is refused before anything is dropped. All of it happens in the caller's transaction.
+PostgreSQL refuses to change the type of a column that a view uses. Definition, owner, privileges, options, defaults and
+comments are read first; whatever could not be put up again exactly (a materialized view, triggers, rules, column
+privileges, another role's view) is refused before anything is dropped. All of it happens in the caller's transaction.
 """
 
 from collections.abc import Sequence
@@ -39,6 +39,10 @@ SELECT a.privilege_type, coalesce(r.rolname, ''), a.is_grantable
 FROM pg_catalog.pg_class c, aclexplode(c.relacl) a LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
 WHERE c.oid = %s AND a.grantee <> c.relowner
 """
+_COLUMN_DEFAULTS = """
+SELECT a.attname, pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum WHERE a.attrelid = %s ORDER BY a.attnum
+"""
 _COLUMN_COMMENTS = """
 SELECT a.attname, d.description FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_description d ON d.objoid = a.attrelid AND d.classoid = 'pg_class'::regclass AND d.objsubid = a.attnum
@@ -71,7 +75,7 @@ def read(connection: Connection, oid: int) -> list[Dependent]:
                 f"GRANT {owner} to the role that loads"
             )
         view = sql.Identifier(schema, name)
-        found.append(Dependent(view, (*_definition(view, definition, options), *_ownership(view, owner), *privileges(connection, number, view), *_comments(connection, number, view, comment))))  # fmt: skip
+        found.append(Dependent(view, (*_definition(view, definition, options), *_ownership(view, owner), *privileges(connection, number, view), *_defaults(connection, number, view), *_comments(connection, number, view, comment))))  # fmt: skip
     return found
 
 
@@ -109,6 +113,13 @@ def _definition(view: sql.Identifier, definition: str, options: Sequence[str] | 
 
 def _ownership(view: sql.Identifier, owner: str) -> list[sql.Composed]:
     return [sql.SQL("ALTER VIEW {} OWNER TO {}").format(view, sql.Identifier(owner))]
+
+
+def _defaults(connection: Connection, oid: int, view: sql.Identifier) -> list[sql.Composed]:
+    return [
+        sql.SQL("ALTER VIEW {} ALTER COLUMN {} SET DEFAULT {}").format(view, sql.Identifier(name), sql.SQL(default))
+        for name, default in connection.execute(_COLUMN_DEFAULTS, [oid]).fetchall()
+    ]
 
 
 def _comments(connection: Connection, oid: int, view: sql.Identifier, comment: str | None) -> list[sql.Composed]:

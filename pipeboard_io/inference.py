@@ -89,7 +89,7 @@ def _column_type(table: str, column: str, dtype: pl.DataType) -> ColumnType:
             return ColumnType.TIMESTAMPTZ
         case pl.List() | pl.Array() if dtype.inner.is_integer():
             return ColumnType.BIGINT_ARRAY
-        case pl.List() | pl.Array() if dtype.inner == pl.String:
+        case pl.List() | pl.Array() if dtype.inner in (pl.String, pl.Null):
             return ColumnType.TEXT_ARRAY
         case pl.Struct() | pl.List() | pl.Array():
             return ColumnType.JSONB

@@ -78,7 +78,7 @@ class Target:
         """Whether the row changes the column. Texts byte by byte: another collation or type may hold 'ACME' equal to 'Acme'."""
         suffix = ""
         if column.type in (ColumnType.TEXT, ColumnType.TEXT_ARRAY):
-            suffix = f'{"::" + column.type.value if column.name in self.casts else ""} COLLATE "C"'
+            suffix = ("::text" if column.name in self.casts else "") + ' COLLATE "C"'
         return sql.SQL("t.{}{suffix} IS DISTINCT FROM ({}){suffix}").format(
             sql.Identifier(column.name), self.value(column.name), suffix=sql.SQL(suffix)
         )
@@ -275,7 +275,8 @@ def settle_duplicates(connection: Connection, target: Target) -> int:
         )
     )
     if created.rowcount:
-        for name in sorted(target.stage.absent):
+        # The version first: it says which row is the next older one.
+        for name in sorted(target.stage.absent, key=lambda name: (name != target.table.version_column, name)):
             _inherit_absent(connection, target, name, parts)
         connection.execute(
             target.compose(

@@ -317,3 +317,10 @@ def test_a_reject_of_a_row_whose_key_is_an_instant_is_resolved(
         at = pl.col("at").dt.offset_by(f"{microsecond}us").dt.convert_time_zone("America/Sao_Paulo")
         warehouse.load(Load(made, frames=[day(rejected, 1).with_columns(at)]))
         assert len(unresolved(observer, schema)) == rejected
+
+
+def test_texts_for_a_jsonb_column_are_tried_one_by_one(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    load(warehouse, table(schema, a=T.JSONB, b=T.JSONB), a=['["x"]'], b=["1"])
+    report = load(warehouse, table(schema, a=T.TEXT_ARRAY, b=T.TEXT), a=[["y"]], b=["2"])
+    assert (report.rejected, report.updated) == (1, 1)
+    assert observer.sql(f"SELECT a, b FROM {schema}.t") == [(None, 2)]

@@ -58,6 +58,19 @@ def test_a_lazy_frame_without_rows_makes_the_table(database_url: str, schema: st
     assert observer.sql(f"SELECT id, name, amount FROM {schema}.things") == []
 
 
+def test_a_first_load_of_empty_lists_leaves_room_for_texts(database_url: str, schema: str, observer: Observer) -> None:
+    tags: list[str] = []
+
+    @dg.asset(key_prefix=schema)
+    def things() -> pl.DataFrame:
+        return pl.DataFrame({"id": [1], "tags": [tags]})
+
+    run(database_url, things)
+    tags += ["a", "b"]
+    run(database_url, things)
+    assert observer.sql(f"SELECT tags FROM {schema}.things") == [(["a", "b"],)]
+
+
 def test_the_report_becomes_metadata_with_columns_and_their_comments(database_url: str, schema: str) -> None:
     table = Table(schema, "t", (Column("id", ColumnType.BIGINT, "the number"),))
 

@@ -449,3 +449,14 @@ def test_a_record_with_half_a_key_deletes_no_row(warehouse: Warehouse, observer:
     with pytest.raises(LoadError, match="1 records came without a key"):
         warehouse.load(Load(table, frames=[halved], reconcile=Reconcile()))
     assert observer.value(f"SELECT count(*) FROM {schema}.t WHERE deleted_at IS NULL") == 2
+
+
+def test_rows_without_a_version_come_in_their_order(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    columns = (Column("id", ColumnType.BIGINT), Column("a", ColumnType.TEXT), Column("version", ColumnType.BIGINT))
+    brought = [{"a": ["old"], "version": [5]}, {"a": ["new"]}, {"version": [6]}]
+    frames = [pl.DataFrame({"id": [1], **row}) for row in brought]
+    for name, loads in (("together", [frames]), ("apart", [[frame] for frame in frames])):
+        table = Table(schema, name, columns, version_column="version")
+        for load in loads:
+            warehouse.load(Load(table, frames=load))
+        assert observer.rows(table) == [{"id": 1, "a": "new", "version": 6}], name

@@ -139,10 +139,13 @@ def test_a_type_widens_below_views(warehouse: Warehouse, observer: Observer, sch
     stand(warehouse, schema, a=T.INTEGER)
     warehouse.define(view(schema, ("id", "id"), ("a", "Número")))
     observer.sql(f'CREATE VIEW {schema}.mine AS SELECT sum("Número") AS total FROM {schema}.v')
+    observer.sql(f"CREATE VIEW {schema}.form AS SELECT id, a FROM {schema}.t")
+    observer.sql(f"ALTER VIEW {schema}.form ALTER a SET DEFAULT 7")
     wider = Table(schema, "t", (Column("id", T.BIGINT), Column("a", T.BIGINT)))
     report = warehouse.load(Load(wider, frames=[pl.DataFrame({"id": [1], "a": [2**40]})]))
     assert report.columns_widened == ("a",)
     assert observer.value(f"SELECT total FROM {schema}.mine") == 2**40
+    assert observer.sql(f"INSERT INTO {schema}.form (id) VALUES (2) RETURNING a") == [(7,)]
     assert warehouse.define(view(schema, ("id", "id"), ("a", "Número"))).status is ViewStatus.UNCHANGED
 
 
