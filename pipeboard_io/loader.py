@@ -259,6 +259,8 @@ class Loader:
             return change
         except SchemaDriftError as blocked:
             kept_because = str(blocked)
+        except psycopg.errors.DependentObjectsStillExist as error:
+            kept_because = f"{error.diag.message_primary} ({error.diag.message_detail})"
         except (psycopg.ProgrammingError, psycopg.NotSupportedError):
             kept_because = f"{refused.diag.message_primary} ({refused.diag.message_detail})"
         kept = self._difference(table, kept_because=kept_because)

@@ -75,10 +75,15 @@ class Target:
         )
 
     def is_different(self, column: Column) -> sql.Composed:
-        """Whether the row changes the column. Texts byte by byte: another collation or type may hold 'ACME' equal to 'Acme'."""
+        """Whether the row changes the column. Texts byte by byte: another collation may hold 'ACME' equal to 'Acme'.
+
+        Values of an existing column of another type as texts too: so may that type (citext), or it knows no = (json).
+        """
         suffix = ""
-        if column.type in (ColumnType.TEXT, ColumnType.TEXT_ARRAY):
-            suffix = ("::text" if column.name in self.casts else "") + ' COLLATE "C"'
+        if column.name in self.casts:
+            suffix = '::text COLLATE "C"'
+        elif column.type in (ColumnType.TEXT, ColumnType.TEXT_ARRAY):
+            suffix = ' COLLATE "C"'
         return sql.SQL("t.{}{suffix} IS DISTINCT FROM ({}){suffix}").format(
             sql.Identifier(column.name), self.value(column.name), suffix=sql.SQL(suffix)
         )

@@ -206,19 +206,20 @@ class Stager:
     def _without(
         self, frame: pl.DataFrame, found: Mapping[str, Mapping[int, str]]
     ) -> tuple[pl.DataFrame, list[Reject]]:
-        """The frame without values, by column and row with a reason each, and without rows whose key is one of them."""
+        """The frame without values, by column and row with a reason each, and without rows whose key or deletion is one of them."""
         if not found:
             return frame, []
         kept, readable = pl.Series([True]).new_from_index(0, frame.height), self._encoder.readable(frame)
         set_aside: list[Reject] = []
         for column, reasons in found.items():
-            is_key = column in self._table.primary_key
+            # Nor can a record stay of which nobody can tell whether it is alive.
+            is_vital = column in self._table.primary_key or (self._table.lifecycle and column == DELETED_AT)
             set_aside += [
-                self._reject(readable.row(index, named=True), None if is_key else column, reason)
+                self._reject(readable.row(index, named=True), None if is_vital else column, reason)
                 for index, reason in reasons.items()
             ]
             spoilt = pl.int_range(pl.len(), eager=False).is_in(list(reasons))
-            if is_key:
+            if is_vital:
                 kept &= ~frame.select(spoilt).to_series()
             else:
                 frame = frame.with_columns(pl.when(spoilt).then(None).otherwise(pl.col(column)).alias(column))

@@ -324,3 +324,28 @@ def test_texts_for_a_jsonb_column_are_tried_one_by_one(warehouse: Warehouse, obs
     report = load(warehouse, table(schema, a=T.TEXT_ARRAY, b=T.TEXT), a=[["y"]], b=["2"])
     assert (report.rejected, report.updated) == (1, 1)
     assert observer.sql(f"SELECT a, b FROM {schema}.t") == [(None, 2)]
+
+
+@pytest.mark.parametrize("existing", ["json", "xml", "varchar"])
+def test_a_column_of_a_type_that_knows_no_equal_is_compared_as_text(
+    warehouse: Warehouse, observer: Observer, schema: str, existing: str
+) -> None:
+    observer.sql(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t (id bigint PRIMARY KEY, a {existing})")
+    made = table(schema, a=T.JSONB if existing == "json" else T.TEXT)
+    counts = [load(warehouse, made, a=[text]) for text in ("[1]", "[1]", "[2]", "[2]")]
+    assert [(report.inserted, report.updated, report.rejected) for report in counts] == [
+        (1, 0, 0),
+        (0, 0, 0),
+        (0, 1, 0),
+        (0, 0, 0),
+    ]
+    assert observer.value(f"SELECT a::text FROM {schema}.t") == "[2]"
+
+
+def test_what_stands_on_a_view_in_the_way_keeps_the_column_narrow_and_is_named(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+    load(warehouse, table(schema, a=T.INTEGER), a=[1])
+    observer.sql(f"CREATE VIEW {schema}.v AS SELECT a FROM {schema}.t")
+    observer.sql(f"CREATE FUNCTION {schema}.f() RETURNS SETOF {schema}.v LANGUAGE sql AS 'SELECT * FROM {schema}.v'")
+    report = load(warehouse, table(schema, a=T.BIGINT), a=[2])
+    assert types(observer, schema)["a"] == "integer"
+    assert f"function {schema}.f() depends on" in report.columns_narrower[0]

@@ -460,3 +460,15 @@ def test_rows_without_a_version_come_in_their_order(warehouse: Warehouse, observ
         for load in loads:
             warehouse.load(Load(table, frames=load))
         assert observer.rows(table) == [{"id": 1, "a": "new", "version": 6}], name
+
+
+def test_a_record_with_an_odd_time_of_deletion_stays_as_it_was(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    table = Table(schema, "t", (Column("id", ColumnType.BIGINT),))
+    warehouse.load(Load(table, frames=[pl.DataFrame({"id": [1, 2], "deleted_at": [NOON, None]})]))
+    for odd in ("rubbish", "yesterday"):
+        frame = pl.DataFrame({"id": [1, 2], "deleted_at": [odd, None]})
+        report = warehouse.load(Load(table, frames=[frame], reconcile=Reconcile()))
+        assert (report.rejected, report.restored, report.deleted) == (1, 0, 0)
+    assert observer.sql(f"SELECT id FROM {schema}.t WHERE deleted_at IS NULL") == [(2,)]
