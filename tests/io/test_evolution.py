@@ -342,7 +342,9 @@ def test_a_column_of_a_type_that_knows_no_equal_is_compared_as_text(
     assert observer.value(f"SELECT a::text FROM {schema}.t") == "[2]"
 
 
-def test_what_stands_on_a_view_in_the_way_keeps_the_column_narrow_and_is_named(warehouse: Warehouse, observer: Observer, schema: str) -> None:
+def test_what_stands_on_a_view_in_the_way_keeps_the_column_narrow_and_is_named(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
     load(warehouse, table(schema, a=T.INTEGER), a=[1])
     observer.sql(f"CREATE VIEW {schema}.v AS SELECT a FROM {schema}.t")
     observer.sql(f"CREATE FUNCTION {schema}.f() RETURNS SETOF {schema}.v LANGUAGE sql AS 'SELECT * FROM {schema}.v'")

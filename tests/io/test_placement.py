@@ -59,7 +59,7 @@ def test_two_prefixes_share_a_database_and_see_their_own_only(fresh_database: st
 def test_versions_and_functions_lie_where_their_table_does(fresh_database: str) -> None:
     acme = Warehouse(fresh_database, placement=Placement("acme_", WHERE.schemas))
     table = Table("crm", "t", (Column("id", ColumnType.BIGINT), Column("at", ColumnType.TIMESTAMPTZ)))
-    versions = Versions("crm", "t_version", "id", "at")
+    versions = Versions("crm", "t_version", "id", ("at",))
     for moment in ("2026-11-20T01:00:00Z", "2026-11-20T02:00:00Z"):
         acme.load(Load(table, frames=[pl.DataFrame({"id": [1], "at": [moment]})], versions=versions))
     acme.define_function(Function("crm", "kept", "", "SETOF crm.t_version", "SELECT * FROM crm.t_version", "Words."))
