@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from pipeboard_io.connection import Connection
+from pipeboard_io.connection import Connection, scalar
 from pipeboard_io.errors import SchemaDriftError
 
 _DEPENDENTS = """
@@ -19,8 +19,9 @@ WITH RECURSIVE dependent(oid, depth) AS (
     UNION
     SELECT r.ev_class, dependent.depth + 1
     FROM dependent
-    JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = dependent.oid
-        AND d.classid = 'pg_rewrite'::regclass
+    JOIN pg_catalog.pg_class relation ON relation.oid = dependent.oid
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass
+        AND (d.refclassid, d.refobjid) IN (('pg_class'::regclass, relation.oid), ('pg_type'::regclass, relation.reltype))
     JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid AND r.ev_class <> dependent.oid
 )
 SELECT c.oid, n.nspname, c.relname,
@@ -33,6 +34,11 @@ SELECT c.oid, n.nspname, c.relname,
 FROM (SELECT oid, max(depth) AS depth FROM dependent WHERE depth > 0 GROUP BY oid) found
 JOIN pg_catalog.pg_class c USING (oid) JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 ORDER BY found.depth, c.oid
+"""
+_READS_ROWS = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = %s AND d.refobjid = c.reltype
+    WHERE d.refclassid = 'pg_type'::regclass AND d.classid = 'pg_rewrite'::regclass)
 """
 _PRIVILEGES = """
 SELECT a.privilege_type, coalesce(r.rolname, ''), a.is_grantable
@@ -77,6 +83,12 @@ def read(connection: Connection, oid: int) -> list[Dependent]:
         view = sql.Identifier(schema, name)
         found.append(Dependent(view, (*_definition(view, definition, options), *_ownership(view, owner), *privileges(connection, number, view), *_defaults(connection, number, view), *_comments(connection, number, view, comment))))  # fmt: skip
     return found
+
+
+def read_rows(connection: Connection, oid: int) -> bool:
+    """Whether a view has the relation's rows as values (NULL::t). PostgreSQL 14 lets their columns change below it, and the
+    view goes on to read them by the old type: texts as numbers."""
+    return bool(scalar(connection, _READS_ROWS, [oid]))
 
 
 def take_down(connection: Connection, dependents: Sequence[Dependent]) -> None:

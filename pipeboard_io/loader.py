@@ -244,12 +244,9 @@ class Loader:
     def _apply(self, table: Table, change: Change) -> Change:
         """PostgreSQL changes no type under a view: plain views are taken down for that moment and put up again. Where that
         cannot be done, columns keep their type, and the change that is returned says why."""
-        try:
-            with self._connection.transaction():
-                schema.apply(self._connection, table, change, self._state)
+        refusal = self._refusal(table, change)
+        if refusal is None:
             return change
-        except psycopg.errors.FeatureNotSupported as error:
-            refused = error
         try:
             with self._connection.transaction():
                 views = dependents.read(self._connection, schema.read(self._connection, table, self._state).oid)
@@ -262,10 +259,23 @@ class Loader:
         except psycopg.errors.DependentObjectsStillExist as error:
             kept_because = f"{error.diag.message_primary} ({error.diag.message_detail})"
         except (psycopg.ProgrammingError, psycopg.NotSupportedError):
-            kept_because = f"{refused.diag.message_primary} ({refused.diag.message_detail})"
+            kept_because = refusal
         kept = self._difference(table, kept_because=kept_because)
         schema.apply(self._connection, table, kept, self._state)
         return kept
+
+    def _refusal(self, table: Table, change: Change) -> str | None:
+        """Applies the change with its views in place; why that cannot be, where it cannot."""
+        if change.widened and dependents.read_rows(
+            self._connection, schema.read(self._connection, table, self._state).oid
+        ):
+            return "a view reads its rows as values"
+        try:
+            with self._connection.transaction():
+                schema.apply(self._connection, table, change, self._state)
+        except psycopg.errors.FeatureNotSupported as error:
+            return f"{error.diag.message_primary} ({error.diag.message_detail})"
+        return None
 
     def _difference(self, table: Table, *, kept_because: str | None = None) -> Change:
         existing = schema.read(self._connection, table, self._state)

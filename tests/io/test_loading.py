@@ -69,6 +69,7 @@ def test_unchanged_rows_are_not_touched(warehouse: Warehouse, observer: Observer
     load = Load(table, frames=[frame(range(2000))])
     warehouse.load(load)
     observer.sql("CHECKPOINT")
+    warehouse.load(load)  # the first write to a page after a checkpoint copies all of it to the WAL, catalogues' pages too
     places, updates = (
         observer.places(table),
         "SELECT n_tup_upd + n_tup_ins FROM pg_stat_user_tables WHERE schemaname = %s",
@@ -80,7 +81,7 @@ def test_unchanged_rows_are_not_touched(warehouse: Warehouse, observer: Observer
     assert observer.places(table) == places
     assert observer.value(updates, schema) == written_before
     # The ledger row, and the catalogue rows of a staging table that comes and goes.
-    assert wal[0] < 100_000
+    assert wal[0] < 40_000
 
 
 def test_an_empty_stream_of_frames_is_a_load_of_nothing(warehouse: Warehouse, schema: str) -> None:
