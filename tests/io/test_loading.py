@@ -69,7 +69,9 @@ def test_unchanged_rows_are_not_touched(warehouse: Warehouse, observer: Observer
     load = Load(table, frames=[frame(range(2000))])
     warehouse.load(load)
     observer.sql("CHECKPOINT")
-    warehouse.load(load)  # the first write to a page after a checkpoint copies all of it to the WAL, catalogues' pages too
+    warehouse.load(
+        load
+    )  # the first write to a page after a checkpoint copies all of it to the WAL, catalogues' pages too
     places, updates = (
         observer.places(table),
         "SELECT n_tup_upd + n_tup_ins FROM pg_stat_user_tables WHERE schemaname = %s",
