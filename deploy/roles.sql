@@ -31,7 +31,7 @@ BEGIN
     END LOOP;
     -- The owner may do whatever the loader may, and whoever runs this acts for the owner.
     EXECUTE format('GRANT %I TO %I', loader_role, owner_role);
-    IF NOT pg_catalog.pg_has_role(owner_role, 'MEMBER') THEN
+    IF NOT pg_catalog.pg_has_role(owner_role, 'USAGE') THEN
         EXECUTE format('GRANT %I TO CURRENT_USER', owner_role);
     END IF;
     EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO %I', pg_catalog.current_database(), loader_role);

@@ -110,3 +110,21 @@ def test_an_account_and_the_old_names_have_schemas_of_theirs(server: Server) -> 
         assert reader.execute("SELECT id FROM antes.v").fetchall() == [(2,)]
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             reader.execute("SELECT id FROM pipedrive.t")
+
+
+def test_an_administrator_who_is_no_superuser_makes_the_roles_since_postgresql_16_too() -> None:
+    """There, who makes a role administers it and is no member in whose place it may act; managed servers have no superuser."""
+    script = (DEPLOY / "roles.sql").read_text(encoding="utf-8")
+    with temporary_state_dir() as folder, postgres_server(folder, options=FAST, sources=["wheel"]) as started:
+        with psycopg.connect(started.url, autocommit=True) as superuser:
+            superuser.execute("CREATE ROLE administrator LOGIN CREATEROLE PASSWORD 'x'")
+            superuser.execute("CREATE DATABASE crm OWNER administrator")
+        parts = urlsplit(started.url)
+        own = f"postgresql://administrator:x@{parts.hostname}:{parts.port}/crm"
+        with psycopg.connect(own, autocommit=True) as administrator:
+            for _ in range(2):
+                administrator.execute(script.encode())
+            administrator.execute("CREATE ROLE dashboards IN ROLE pipeboard_reader; SET ROLE pipeboard_owner")
+            administrator.execute("SET ROLE pipeboard_loader; CREATE TABLE bi.t AS SELECT 1 AS id; RESET ROLE")
+            granted = "SELECT has_table_privilege('dashboards', 'bi.t', 'SELECT')"
+            assert administrator.execute(granted).fetchone() == (True,)
