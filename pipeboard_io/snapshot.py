@@ -46,10 +46,9 @@ class Snapshot:
 
     def contents(self, schemas: Sequence[str]) -> dict[str, Content]:
         """Every lasting table of these schemas by name ("schema.table"). Reads all of them. Raises WarehouseError."""
-        asked = {"schemas": list(schemas), "state": self.state.schema, "stages": STAGES, "progress": list(PROGRESS)}
         return {
             f"{table['schema']}.{table['name']}": self._content(sql.Identifier(table["schema"], table["name"]))
-            for table in self.query(_TABLES, asked)
+            for table in self.query(_TABLES, _asked(schemas, self.state))
         }
 
     def _content(self, table: sql.Identifier) -> Content:
@@ -60,9 +59,23 @@ class Snapshot:
         return Content(**found)
 
 
+def _asked(schemas: Sequence[str], state: State) -> dict[str, Any]:
+    return {"schemas": list(schemas), "state": state.schema, "stages": STAGES, "progress": list(PROGRESS)}
+
+
 @contextmanager
-def opened(connection: Connection, state: State, timeouts: Timeouts, placement: Placement) -> Iterator[Snapshot]:
-    """A snapshot on a connection that is used for nothing else meanwhile. Raises WarehouseError."""
-    with translated("Taking a snapshot"), transaction(connection, timeouts):
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        yield Snapshot(str(scalar(connection, "SELECT pg_export_snapshot()")), state, connection, placement)
+def opened(
+    connection: Connection, state: State, timeouts: Timeouts, placement: Placement, schemas: Sequence[str] = ()
+) -> Iterator[Snapshot]:
+    """A snapshot on a connection that is used for nothing else meanwhile. Raises WarehouseError.
+
+    What these schemas hold is locked before the snapshot is taken: a table that is rewritten after it, as when a column is
+    widened, is empty for whoever looks with it. Rows are read and written beside it all the same.
+    """
+    with translated("Taking a snapshot"):
+        tables = connection.execute(_TABLES, _asked(schemas, state)).fetchall() if schemas else ()
+        with transaction(connection, timeouts):
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            for schema, name in tables:
+                connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, name)))
+            yield Snapshot(str(scalar(connection, "SELECT pg_export_snapshot()")), state, connection, placement)

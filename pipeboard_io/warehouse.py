@@ -217,11 +217,12 @@ class Warehouse:
             yield
 
     @contextmanager
-    def snapshot(self) -> Iterator[Snapshot]:
-        """One moment of the database, for several queries and for pg_dump; writers go on beside it."""
+    def snapshot(self, schemas: Sequence[str] = ()) -> Iterator[Snapshot]:
+        """One moment of the database, for several queries and for pg_dump; writers go on beside it. No table of these
+        schemas, named as the server knows them, is altered meanwhile."""
         with (
             self._connect() as connection,
-            snapshot.opened(connection, self._state, self._timeouts, self.placement) as opened,
+            snapshot.opened(connection, self._state, self._timeouts, self.placement, schemas) as opened,
         ):
             yield opened
 

@@ -32,7 +32,7 @@ def backup(settings: Settings, file: Path) -> int:
         url = _url(ready)
         warehouse = Warehouse(url, placement=placement_of(settings))
         warehouse.migrate()
-        with warehouse.snapshot() as snapshot:
+        with warehouse.snapshot(schemas_of(settings)) as snapshot:
             server = _server(snapshot)
             program = find_client("pg_dump", oldest_major=server)
             schemas = [row["name"] for row in snapshot.query(_EXISTING, [schemas_of(settings)])]

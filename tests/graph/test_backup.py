@@ -28,6 +28,7 @@ from pipeboard_io import (
     StateVersionError,
     Table,
     Warehouse,
+    WarehouseError,
     archive,
     dumping,
 )
@@ -124,7 +125,7 @@ def test_a_backup_and_a_load_beside_it_wait_for_nothing_of_each_other(
 
         def source() -> Iterator[pl.DataFrame]:
             yield pl.DataFrame({"id": [2]})
-            snapshot = until_the_end.enter_context(warehouse.snapshot())
+            snapshot = until_the_end.enter_context(warehouse.snapshot(["s", "pipeboard"]))
             assert snapshot.contents(["s", "pipeboard"]).keys() >= {"s.t", "pipeboard.load"}
             snapshots.append(snapshot)
             yield pl.DataFrame({"id": [3]})
@@ -140,6 +141,18 @@ def test_a_backup_and_a_load_beside_it_wait_for_nothing_of_each_other(
     ).stdout
     assert "TABLE DATA s t" in listed and "TABLE pipeboard checkpoint" in listed
     assert "stage_t_" not in listed and "TABLE DATA pipeboard checkpoint" not in listed
+
+
+def test_a_table_that_a_load_wants_to_rewrite_is_in_the_backup_with_its_rows(fresh_database: str) -> None:
+    """Whoever reads a table with a snapshot from before it was rewritten sees none of its rows."""
+    warehouse = Warehouse(fresh_database, lock_timeout_seconds=0.5)
+    narrow, wide = (Table("s", "t", (Column("id", ColumnType.BIGINT), Column("v", kind))) for kind in (ColumnType.BIGINT, ColumnType.TEXT))  # fmt: skip
+    warehouse.load(Load(narrow, frames=[pl.DataFrame({"id": [1], "v": [2]})]))
+    with warehouse.snapshot(["s"]) as snapshot:
+        with pytest.raises(WarehouseError, match="lock"):
+            warehouse.load(Load(wide, frames=[pl.DataFrame({"id": [1], "v": ["x"]})]))
+        assert snapshot.contents(["s"])["s.t"].rows == 1
+    warehouse.load(Load(wide, frames=[pl.DataFrame({"id": [1], "v": ["x"]})]))
 
 
 @pytest.fixture
