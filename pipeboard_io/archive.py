@@ -5,6 +5,7 @@ A zip file, because its checksums tell a damaged copy before anything is restore
 
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,21 +59,39 @@ def write(path: Path, manifest: Manifest, dump: Callable[[IO[bytes]], None]) -> 
     Raises ArchiveError where there is a file already or none can be made, and whatever `dump` raises.
     """
     if path.exists():
-        raise ArchiveError(f"{path} exists, and a backup overwrites nothing: choose another name")
-    unfinished = path.with_name(f"{path.name}.unfinished")
+        raise _is_there(path)
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(_MANIFEST, manifest.to_json())
-            with archive.open(_DUMP, "w", force_zip64=True) as sink:
-                dump(sink)
-        unfinished.rename(path)
+        # A name of its own: another backup to the same file may be under way.
+        descriptor, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".unfinished", dir=path.parent)
+        unfinished = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                with zipfile.ZipFile(file, "w") as archive:
+                    archive.writestr(_MANIFEST, manifest.to_json())
+                    with archive.open(_DUMP, "w", force_zip64=True) as sink:
+                        dump(sink)
+                file.flush()
+                os.fsync(file.fileno())
+            _put(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise ArchiveError(
             f"{path} cannot be written ({error.strerror}): make room, or choose another place"
         ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+
+
+def _put(unfinished: Path, path: Path) -> None:
+    try:
+        path.hardlink_to(unfinished)  # unlike rename() it replaces nothing
+    except FileExistsError:
+        raise _is_there(path) from None
+    except OSError:  # a file system without hard links
+        unfinished.rename(path)
+
+
+def _is_there(path: Path) -> ArchiveError:
+    return ArchiveError(f"{path} exists, and a backup overwrites nothing: choose another name")
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 import psycopg
@@ -280,6 +281,23 @@ def test_a_backup_overwrites_nothing_and_a_broken_one_leaves_no_file(
     with pytest.raises(DumpError):
         archive.write(tmp_path / "x", archive.read_manifest(file), breaks)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_backups_to_one_file_at_once_do_not_write_into_each_other(
+    saved: tuple[Account, Path], tmp_path: Path
+) -> None:
+    manifest, file = archive.read_manifest(saved[1]), tmp_path / "company.backup"
+
+    def dump(sink: IO[bytes]) -> None:
+        sink.write(b"half of the later one, ")
+        archive.write(file, manifest, lambda other: other.write(b"the earlier one") and None)
+        sink.write(b"and the rest")
+
+    with pytest.raises(ArchiveError, match="overwrites nothing"):
+        archive.write(file, manifest, dump)
+    assert list(tmp_path.iterdir()) == [file] and archive.read_manifest(file) == manifest
+    with archive.opened_dump(file) as kept:
+        assert kept.read() == b"the earlier one"
 
 
 def test_client_programs_that_are_absent_or_older_than_the_server_are_told_in_one_sentence(tmp_path: Path) -> None:
