@@ -138,6 +138,11 @@ def transaction(connection: Connection, timeouts: Timeouts, *, durable: bool = T
         yield connection
 
 
+def may_idle(connection: Connection) -> None:
+    """Lets this transaction wait for another program's work, however soon the server ends those that say nothing."""
+    connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+
 def lock_key(*names: str) -> str:
     """The text whose hash is an advisory lock's key."""
     return "\x1f".join(("pipeboard_io", *names))

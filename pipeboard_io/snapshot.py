@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from pipeboard_io.checkpoints import PROGRESS, STAGES
-from pipeboard_io.connection import Connection, Timeouts, scalar, transaction
+from pipeboard_io.connection import Connection, Timeouts, may_idle, scalar, transaction
 from pipeboard_io.errors import translated
 from pipeboard_io.placement import Placement
 from pipeboard_io.state import State
@@ -76,6 +76,7 @@ def opened(
         tables = connection.execute(_TABLES, _asked(schemas, state)).fetchall() if schemas else ()
         with transaction(connection, timeouts):
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            may_idle(connection)
             for schema, name in tables:
                 connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(schema, name)))
             yield Snapshot(str(scalar(connection, "SELECT pg_export_snapshot()")), state, connection, placement)

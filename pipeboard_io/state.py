@@ -8,7 +8,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from pipeboard_io.connection import Connection, Timeouts, advisory_lock, lock_key, scalar, transaction
+from pipeboard_io.connection import Connection, Timeouts, advisory_lock, lock_key, may_idle, scalar, transaction
 from pipeboard_io.errors import PrivilegeError, RestoreError, StateVersionError, translated
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -101,6 +101,7 @@ def vacant(connection: Connection, state: State, timeouts: Timeouts, schemas: Se
         for schema in schemas:
             create_schema(connection, schema)
         with transaction(connection, timeouts):
+            may_idle(connection)
             advisory_lock(connection, lock_key("migrate", state.schema))
             found = scalar(
                 connection,

@@ -4,8 +4,9 @@ import json
 import stat
 import subprocess
 import threading
+import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO
 import polars as pl
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
@@ -242,6 +244,37 @@ def test_a_check_that_finds_something_else_after_a_restore_is_no_success(
     assert "pipedrive.deals references" in findings
     with pytest.raises(RestoreError, match="bi.main_bi sums_by_currency: 3 was saved, 0 is there"):
         restore(empty, rewritten(saved[1], tmp_path / "other", findings=findings))
+
+
+def test_a_backup_of_another_release_whose_checks_were_others_is_restored(
+    saved: tuple[Account, Path], empty: Settings, tmp_path: Path
+) -> None:
+    other = {"release": "0.0.9", "findings": {"pipedrive.deals of_old": 1}}
+    assert restore(empty, rewritten(saved[1], tmp_path / "other", **other)) == 0
+
+
+def test_a_backup_of_another_company_is_refused_before_anything_is_made(
+    saved: tuple[Account, Path], empty: Settings
+) -> None:
+    with pytest.raises(RestoreError, match="and not acme_pipeboard: set PIPEBOARD_ACCOUNT"):
+        restore(empty.model_copy(update={"account": "acme"}), saved[1])
+    assert schemas_of(empty) == []
+
+
+def test_a_server_that_ends_who_says_nothing_waits_for_a_restore(
+    saved: tuple[Account, Path], empty: Settings, fresh_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        name = sql.Identifier(connection.info.dbname)
+        connection.execute(sql.SQL("ALTER DATABASE {} SET idle_in_transaction_session_timeout = 300").format(name))
+    real = dumping.restore
+
+    def slow(program: Path, url: str, *, schemas: Sequence[str], source: IO[bytes]) -> None:
+        real(program, url, schemas=schemas, source=source)
+        time.sleep(1)
+
+    monkeypatch.setattr(dumping, "restore", slow)
+    assert restore(empty, saved[1]) == 0
 
 
 @pytest.mark.parametrize(
