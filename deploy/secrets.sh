@@ -3,7 +3,18 @@
 # variables are shown by `docker inspect`. The folder is closed to other users; the files are read by users of containers.
 set -eu
 cd "$(dirname "$0")"
-folder=${SECRETS:-./secrets}
+
+# setting NAME: as Compose reads it, from the environment or .env, there with or without quotes and a comment behind it.
+setting() {
+    found=$(printenv "$1" || true)
+    if [ -z "$found" ] && [ -e .env ]; then
+        found=$(sed -n "s/^[[:space:]]*$1=[\"']\{0,1\}\([^\"'#]*\).*/\1/p" .env | tail -n 1 | sed 's/[[:space:]]*$//')
+    fi
+    printf '%s\n' "$found"
+}
+
+folder=$(setting SECRETS)
+folder=${folder:-./secrets}
 umask 022
 mkdir -p "$folder"
 chmod 700 "$folder"
@@ -35,7 +46,8 @@ if [ ! -e "$folder/pipedrive_api_key" ]; then
     [ ! -t 0 ] || echo
 fi
 keep postgres_password "$(random)"
-account=$(if [ -e .env ]; then sed -n 's/^PIPEBOARD_ACCOUNT=\(..*\)/\1_/p' .env; fi)
+account=$(setting PIPEBOARD_ACCOUNT)
+account=${account:+${account}_}
 keep database_url "postgresql://${account}pipeboard_loader:$(random)@postgres:5432/pipeboard"
 keep reader_url "postgresql://${account}pipeboard_reader:$(random)@postgres:5432/pipeboard"
 keep redis_url "redis://:$(random)@redis:6379/0"

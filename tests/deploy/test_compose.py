@@ -167,8 +167,24 @@ def test_the_script_makes_secrets_once_and_asks_for_the_key_first(tmp_path: Path
     assert (script.run("").returncode, script.made()) == (0, made)
 
 
+def test_secrets_are_made_where_compose_looks_for_them(tmp_path: Path) -> None:
+    script = Script(tmp_path)
+    script.secrets = tmp_path / "else where"
+    (tmp_path / ".env").write_text(f"SECRETS={script.secrets}\n", encoding="utf-8")
+    assert script.run("the-key\n").returncode == 0
+    assert script.made()["pipedrive_api_key"] == "the-key\n"
+
+
 @pytest.mark.parametrize(
-    ("settings", "prefix"), [("", ""), ("PIPEBOARD_ACCOUNT=\n", ""), ("PIPEBOARD_ACCOUNT=acme\n", "acme_")]
+    ("settings", "prefix"),
+    [
+        ("", ""),
+        ("PIPEBOARD_ACCOUNT=\n", ""),
+        ("PIPEBOARD_ACCOUNT=acme\n", "acme_"),
+        ('PIPEBOARD_ACCOUNT="acme"\r\n', "acme_"),
+        ("PIPEBOARD_ACCOUNT=acme # the first\n", "acme_"),
+        ("#PIPEBOARD_ACCOUNT=acme\n", ""),
+    ],
 )
 def test_an_account_has_roles_of_its_own(tmp_path: Path, settings: str, prefix: str) -> None:
     (tmp_path / ".env").write_text(f"SITE_ADDRESS=localhost\n{settings}", encoding="utf-8")
