@@ -97,6 +97,17 @@ def test_the_chart_is_of_the_version_in_the_lock() -> None:
     assert re.findall(r"--version (\S+)", TEXT) == [version]
 
 
+def test_a_run_ends_and_is_tried_again_as_it_is_outside_kubernetes() -> None:
+    instance = yaml.safe_load((PROJECT_ROOT / "dagster_home" / "dagster.yaml").read_text(encoding="utf-8"))
+    assert run_pod()["spec"]["activeDeadlineSeconds"] == instance["run_monitoring"]["max_runtime_seconds"]
+    retries = VALUES["dagsterDaemon"]["runRetries"]
+    assert {
+        "enabled": retries["enabled"],
+        "max_retries": retries["maxRetries"],
+        "retry_on_asset_or_op_failure": retries["retryOnAssetOrOpFailure"],
+    } == instance["run_retries"]
+
+
 def test_the_image_has_a_tag_that_the_release_of_this_version_has() -> None:
     project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     tags = {company["image"]["tag"] for company in COMPANIES} | set(re.findall(r"image: \S+:(\S+)", METRICS))
