@@ -203,3 +203,24 @@ def test_a_document_names_services_that_compose_has(document: str) -> None:
     # What comes after a service is said to it.
     named = {name for verb, rest in words for name in (rest[:1] if verb in ("exec", "logs") else rest)}
     assert named and named <= set(SERVICES)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "files"), [("", ["0o600 whole"]), ("backup", []), ("cat", []), ("rm", ["0o600 whole"])]
+)
+def test_the_runbooks_backup_is_whole_and_for_its_owner_only(tmp_path: Path, breaks: str, files: list[str]) -> None:
+    """With a stand-in for docker, in which one of the commands fails half-way."""
+    section = (DEPLOY / "RUNBOOK.md").read_text(encoding="utf-8").partition("## Backups every night")[2]
+    script = section.partition("```sh\n")[2].partition("```")[0]
+    programs, here = tmp_path / "programs", tmp_path / "here"
+    programs.mkdir()
+    here.mkdir()
+    lines = ['[ "$5" != cat ] || printf who', f'case "$*" in *" {breaks or "nothing"} "*) exit 1;; esac']
+    (programs / "docker").write_text(
+        "\n".join(["#!/bin/sh", *lines, '[ "$5" != cat ] || printf le\n']), encoding="utf-8"
+    )
+    (programs / "docker").chmod(0o755)
+    ran = subprocess.run(["sh", "-c", f"umask 022\n{script}"], cwd=here, env={"PATH": f"{programs}:{os.environ['PATH']}"}, check=False)  # fmt: skip
+    assert ran.returncode == (1 if breaks else 0)
+    finished = [path for path in here.iterdir() if path.suffix == ".backup"]
+    assert [f"{path.stat().st_mode & 0o777:#o} {path.read_text(encoding='utf-8')}" for path in finished] == files
