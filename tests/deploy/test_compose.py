@@ -224,3 +224,11 @@ def test_the_runbooks_backup_is_whole_and_for_its_owner_only(tmp_path: Path, bre
     assert ran.returncode == (1 if breaks else 0)
     finished = [path for path in here.iterdir() if path.suffix == ".backup"]
     assert [f"{path.stat().st_mode & 0o777:#o} {path.read_text(encoding='utf-8')}" for path in finished] == files
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.pt-BR.md"])
+def test_an_upgrade_takes_the_new_files_that_are_mounted(name: str) -> None:
+    """Compose makes a container anew where its declaration changed, not where the words of a file did that it mounts."""
+    told = re.findall(r"docker compose up [^`]*--build[^`]*", (PROJECT_ROOT / name).read_text(encoding="utf-8"))
+    mounted = [volume for service in SERVICES.values() for volume in service.get("volumes", ()) if volume[0] == "."]
+    assert mounted and told and all("--force-recreate" in command.split() for command in told)
