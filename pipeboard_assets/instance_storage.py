@@ -16,7 +16,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
 from pipeboard_io.connection import Connection, Timeouts, connector, lock_key, scalar
-from pipeboard_io.errors import POOLED, DatabaseUrlError, translated
+from pipeboard_io.errors import POOLED, DatabaseUrlError, PrivilegeError, translated
 from pipeboard_io.state import create_schema
 from pipeboard_resources.dagster_resources import open_database_url
 from pipeboard_resources.settings import Settings
@@ -24,6 +24,12 @@ from pipeboard_resources.settings import Settings
 SCHEMA = "dagster"
 
 _STATEMENT_MILLISECONDS = 60_000
+
+_WHOSE_TABLES = """
+SELECT c.relowner::regrole::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relkind = 'r'
+  AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')) LIMIT 1
+"""
 
 # The newest half second of run history may be lost when the database server dies; the tables' own loads never are.
 _OPTIONS = f"-csearch_path={SCHEMA} -csynchronous_commit=off"
@@ -81,10 +87,16 @@ def connect(database_url: str) -> Connection:
     Without them Dagster would make its tables in whatever schema comes first.
     """
     connection = connector(storage_url(database_url), Timeouts())()
-    if scalar(connection, "SHOW search_path") == SCHEMA:
-        return connection
-    connection.close()
-    raise DatabaseUrlError(f"Cannot connect to PostgreSQL for Dagster: {POOLED}.")
+    if scalar(connection, "SHOW search_path") != SCHEMA:
+        connection.close()
+        raise DatabaseUrlError(f"Cannot connect to PostgreSQL for Dagster: {POOLED}.")
+    if (owner := scalar(connection, _WHOSE_TABLES, [SCHEMA])) is not None:
+        connection.close()
+        raise PrivilegeError(
+            f"Dagster's tables in the schema {SCHEMA} belong to {owner}, and the role in DATABASE_URL may not use them: in "
+            f"Kubernetes start syncs in Dagster's UI, elsewhere let an administrator run REASSIGN OWNED BY {owner} TO it"
+        )
+    return connection
 
 
 @contextmanager

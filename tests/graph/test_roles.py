@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from dagster_postgres import PostgresRunStorage
 from psycopg import sql
+from pydantic import SecretStr
 
 from pipeboard_assets import instance_storage
 from pipeboard_assets.commands.doctor import Finding, examine
@@ -78,6 +79,19 @@ def test_connections_of_other_roles_are_counted_though_their_state_is_hidden(
     before = others()
     with psycopg.connect(as_role(database_url, "pipeboard_reader")):
         assert others() == before + 1
+
+
+def test_doctor_says_whose_the_run_history_is_that_the_loader_may_not_use(
+    loaded: Account, admin: psycopg.Connection[Any], fresh_database: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(fresh_database, autocommit=True) as connection:
+        connection.execute(ROLES)
+        connection.execute("CREATE TABLE dagster.runs (id int)")
+        (owner,) = connection.execute("SELECT current_user").fetchone() or ("",)
+        url = SecretStr(as_role(fresh_database, "pipeboard_loader"))
+        changed = loaded.settings.model_copy(update={"dagster_home": tmp_path, "database_url": url})
+        seen = next(each for each in examine(changed) if each.subject == "run history")
+    assert not seen.is_ok and f"belong to {owner}, and the role in DATABASE_URL may not use them" in seen.seen
 
 
 def test_the_owner_looks_after_what_the_loader_made(loaded: Account, database_url: str) -> None:
