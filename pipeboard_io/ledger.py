@@ -97,8 +97,6 @@ def write_failure(
         "seconds": Jsonb({phase: round(spent, 4) for phase, spent in seconds.items()}),
         "facts": Jsonb(dict(load.facts()) if load.facts else {}, dumps=json_text),
     }
-    # The load's own word, where others took it for killed: its connection was closed before it came here.
-    connection.execute(state.compose("DELETE FROM {load} WHERE load_id = %s"), [attempt.load_id])
     _insert(connection, state, _identity(load, attempt, status) | values)
 
 
@@ -119,7 +117,10 @@ def _insert(connection: Connection, state: State, values: Mapping[str, Any]) -> 
     names = sql.SQL(", ").join(map(sql.Identifier, values))
     marks = sql.SQL(", ").join([sql.SQL("clock_timestamp()" if name == "finished_at" else "%s") for name in values])
     parameters = [value for name, value in values.items() if name != "finished_at"]
+    # The load's own word, where others took it for killed: its connection was closed before it came here, or nobody saw
+    # behind a pooler that it was still there. The note first: who takes it away just now has written that row then.
     connection.execute(state.compose("DELETE FROM {load_in_progress} WHERE load_id = %s"), [values["load_id"]])
+    connection.execute(state.compose("DELETE FROM {load} WHERE load_id = %s"), [values["load_id"]])
     connection.execute(
         state.compose("INSERT INTO {load} ({names}) VALUES ({marks})", names=names, marks=marks), parameters
     )

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -24,9 +25,11 @@ from pipeboard_io import (
     ResumeError,
     Table,
     Warehouse,
+    ledger,
 )
 from pipeboard_io.checkpoints import RESUMABLE_DAYS, STAGE_MARK
 from pipeboard_io.errors import RETRIABLE
+from pipeboard_io.state import State
 from pipeboard_resources.embedded.postgres import postgres_server
 from pipeboard_resources.embedded.processes import wait_until
 from tests.io.observer import Observer
@@ -221,6 +224,42 @@ def test_a_load_under_way_is_not_taken_for_killed(warehouse: Warehouse, schema: 
 
     warehouse.load(Load(table(schema), frames=source))
     assert warehouse.query("SELECT entity FROM pipeboard.load_in_progress") == []
+
+
+_SEEMS_KILLED = "UPDATE pipeboard.load_in_progress SET owner_pid = NULL, started_at = now() - interval '2 days'"
+
+
+def test_a_load_that_was_taken_for_killed_says_itself_how_it_ended(
+    warehouse: Warehouse, observer: Observer, schema: str
+) -> None:
+    """One that lasts for days behind a pooler."""
+
+    def source(_checkpoint: object) -> Iterator[Batch]:
+        observer.sql(_SEEMS_KILLED)
+        assert warehouse.note_killed_loads() == 1
+        yield from pages([])(None)
+
+    assert warehouse.load(Load(table(schema), frames=source)).rows == 60
+    assert warehouse.query(f"SELECT status FROM pipeboard.load WHERE entity = '{schema}'") == [{"status": "success"}]
+
+
+def test_a_load_that_fails_while_it_is_taken_for_killed_says_itself_how(
+    warehouse: Warehouse, database_url: str, observer: Observer, schema: str
+) -> None:
+    with psycopg.connect(database_url) as other, ExitStack() as stack:
+
+        def source(_checkpoint: object) -> Iterator[Batch]:
+            observer.sql(_SEEMS_KILLED)
+            assert ledger.write_killed(other, State()) == 1
+            soon = threading.Timer(0.5, other.commit)
+            stack.callback(soon.join)
+            soon.start()
+            yield from pages([], stop_at=0)(None)
+
+        with pytest.raises(InterruptedError_):
+            warehouse.load(Load(table(schema), frames=source))
+    (told,) = warehouse.query(f"SELECT error_class FROM pipeboard.load WHERE entity = '{schema}'")
+    assert told["error_class"].endswith("InterruptedError_")
 
 
 def test_a_process_killed_while_staging_loses_at_most_the_page_in_flight(
