@@ -126,13 +126,13 @@ class Exporter:
 
     def __init__(self, settings: Settings) -> None:
         self._started_at = time.time()
-        shared = None if settings.redis_url is None else SharedRedis(settings.redis_url)
-        self._breaker = Breaker(settings.pipedrive_base_url, shared=shared, clock=SystemClock()) if shared else None
+        self._shared = None if settings.redis_url is None else SharedRedis(settings.redis_url)
+        self._breaker = Breaker(settings.pipedrive_base_url, shared=self._shared, clock=SystemClock())
 
     def read(self) -> Figures:
-        """The figures of now; without Redis nobody but the run knows the circuit."""
+        """The figures of now; without Redis, or while it does not answer, nobody but the run knows the circuit."""
         figures = Figures()
         figures.set(series.STARTED, value=self._started_at)
-        if self._breaker is not None:
+        if self._shared is not None and self._shared.attempt(lambda server: bool(server.ping()), False):
             figures.choose(series.BREAKER, state=self._breaker.state)
         return figures

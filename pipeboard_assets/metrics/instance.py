@@ -52,7 +52,7 @@ def _add_checks(figures: Figures, instance: dg.DagsterInstance, checks: Sequence
             evaluation = record.event and record.event.dagster_event and record.event.dagster_event.event_specific_data
             severity = getattr(evaluation, "severity", dg.AssetCheckSeverity.ERROR)
             failing[key.asset_key.path[-1], severity.value.lower()] += 1
-    for asset in series.ASSETS:
+    for asset in dict.fromkeys(key.asset_key.path[-1] for key in checks):
         for severity in series.CHECKS.labels["severity"]:
             figures.set(series.CHECKS, asset, severity, value=failing[asset, severity])
 

@@ -1,5 +1,6 @@
 """What the database says: sums over the ledger, the newest loads, tables, watermarks, rejects and connections."""
 
+import json
 import threading
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ def _load_sums() -> str:
     total = "(seconds->>'total')::float8"
     columns = [
         "count(*)::float8 AS loads",
+        f"count({total})::float8 AS timed",  # how long a load took that was killed, nobody knows
         *(f"sum({name})::float8 AS {name}" for name in ("bytes", "ddl", *series.OUTCOMES)),
         *(f"coalesce(sum((seconds->>'{name}')::float8), 0) AS in_{name}" for name in (*series.PHASES, "total")),
         *(
@@ -49,9 +51,16 @@ SELECT entity, mode, count(*)::float8 AS loads FROM (
 ) AS l GROUP BY entity, mode
 """
 
+# The size of a table waits for whoever rewrites it, for minutes when a column of a large one becomes wider: it is left out then.
 _SUCCESSES = f"""
 SELECT a.entity, c.finished_at AS up_to_date_at, l.rows, l.table_name, l.staged / greatest((l.seconds->>'total')::float8, 0.001) AS speed,
-       pg_total_relation_size(to_regclass(l.table_name)) AS bytes
+       CASE WHEN NOT EXISTS (
+           SELECT FROM pg_locks AS k WHERE k.mode = 'AccessExclusiveLock'
+           AND k.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND k.relation IN (
+               SELECT to_regclass(l.table_name)::oid
+               UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = to_regclass(l.table_name)
+           )
+       ) THEN pg_total_relation_size(to_regclass(l.table_name)) END AS bytes
 FROM unnest(%s::text[]) AS a (entity) CROSS JOIN LATERAL (
     SELECT * FROM pipeboard.load AS l WHERE l.entity = a.entity AND l.status = 'success'
     ORDER BY l.finished_at DESC LIMIT 1
@@ -63,10 +72,14 @@ FROM unnest(%s::text[]) AS a (entity) CROSS JOIN LATERAL (
 
 _GAUGES = """
 SELECT g.key, g.value::float8 AS value FROM unnest(%s::text[]) AS a (entity) CROSS JOIN LATERAL (
-    SELECT l.facts, l.id FROM pipeboard.load AS l WHERE l.entity = a.entity AND l.facts ? 'gauges'
+    SELECT l.facts, l.id, l.finished_at FROM pipeboard.load AS l WHERE l.entity = a.entity AND l.facts ? 'gauges'
     ORDER BY l.finished_at DESC LIMIT 1
-) AS l CROSS JOIN jsonb_each_text(l.facts->'gauges') AS g ORDER BY l.id
+) AS l CROSS JOIN jsonb_each_text(l.facts->'gauges') AS g
+WHERE l.finished_at > now() - interval '1 day' OR g.key <> ALL (%s::text[]) ORDER BY l.id
 """
+
+# The budget is full again at some midnight: what was told more than a day ago says nothing of today.
+_OF_TODAY = tuple(json.dumps([each.name]) for each in (series.TOKENS_LEFT, series.BURST_LEFT))
 
 # One statement, because a connection costs more than what it asks. Of another role's connection PostgreSQL hides state and
 # kind from whoever is no member of pg_read_all_stats, who could read everybody's queries then: it counts as `other`.
@@ -103,7 +116,7 @@ class Ledger:
     def read(self) -> Figures:
         """Every figure of the database, counters since the first load. Raises WarehouseError."""
         figures = self._sums()
-        newest = self._warehouse.query(_GAUGES, [list(series.ENTITIES)])
+        newest = self._warehouse.query(_GAUGES, [list(series.SOURCES), list(_OF_TODAY)])
         figures.update(Figures.from_json((row["key"], row["value"]) for row in newest))
         self._add_successes(figures)
         self._add_now(figures)
@@ -136,18 +149,18 @@ class Ledger:
         return figures
 
     def _add_successes(self, figures: Figures) -> None:
-        successes = {row["entity"]: row for row in self._warehouse.query(_SUCCESSES, [list(series.ASSETS)])}
+        successes = {row["entity"]: row for row in self._warehouse.query(_SUCCESSES, [list(series.LOADED)])}
         for asset in series.ASSETS:
-            last = successes.get(asset, {})
-            up_to_date_at = last.get("up_to_date_at")
+            up_to_date_at = successes.get(asset, {}).get("up_to_date_at")
             state = freshness(up_to_date_at, self._settings, now=datetime.now(UTC))
             figures.choose(series.FRESHNESS, asset, state=state)
             if up_to_date_at is not None:
                 figures.set(series.LAST_SUCCESS, asset, value=up_to_date_at.timestamp())
-            if last:
-                figures.set(series.TABLE_ROWS, asset, value=last["rows"])
-                figures.set(series.TABLE_BYTES, asset, value=last["bytes"] or 0)
-                figures.set(series.ROWS_PER_SECOND, asset, value=last["speed"])
+        for asset, last in successes.items():
+            figures.set(series.TABLE_ROWS, asset, value=last["rows"])
+            figures.set(series.ROWS_PER_SECOND, asset, value=last["speed"])
+            if last["bytes"] is not None:
+                figures.set(series.TABLE_BYTES, asset, value=last["bytes"])
 
     def _add_now(self, figures: Figures) -> None:
         states = series.CONNECTIONS.labels["state"]
@@ -158,7 +171,7 @@ class Ledger:
             figures.set(series.DEALS_LEFT, value=now["deals_left"])
         for name, instant in (now["watermarks"] or {}).items():
             figures.set(series.WATERMARK, name, value=instant)
-        for asset in series.ASSETS:
+        for asset in series.LOADED:
             figures.set(series.REJECTED, asset, value=(now["rejected"] or {}).get(asset, 0))
         for state in states:
             figures.set(series.CONNECTIONS, state, value=(now["connections"] or {}).get(state, 0))
@@ -175,5 +188,5 @@ def _add_loads(figures: Figures, row: Mapping[str, Any]) -> None:
     for phase in series.PHASES:
         figures.add(series.PHASE_SECONDS, asset, phase, amount=row[f"in_{phase}"])
     within = [row[f"within_{place}"] for place in range(len(series.LOAD_SECONDS.buckets))]
-    counts = dict(zip(series.LOAD_SECONDS.bounds, (*within, row["loads"]), strict=True))
+    counts = dict(zip(series.LOAD_SECONDS.bounds, (*within, row["timed"]), strict=True))
     figures.merge(series.LOAD_SECONDS, asset, counts=counts, total=row["in_total"])

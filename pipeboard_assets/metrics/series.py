@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Literal
 
+from pipeboard_assets.bi.calendar import CALENDAR
 from pipeboard_assets.bi.main_bi import MAIN_BI
+from pipeboard_assets.bi.marts import MARTS
 from pipeboard_assets.catalog import CATALOG
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 from pipeboard_assets.sync.deal_changelog import ENDPOINT as CHANGELOG
 from pipeboard_assets.sync.entity_sync import Mode
 from pipeboard_assets.sync.freshness import Freshness
@@ -19,6 +22,14 @@ Values = tuple[str, ...]
 
 ENTITIES: Values = tuple(entity.name for entity in CATALOG)
 ASSETS: Values = (*ENTITIES, MAIN_BI.name)
+# What loads read from Pipedrive, and all that they write: by the names that the ledger has for it.
+SOURCES: Values = (*ENTITIES, DEAL_CHANGELOG.entity)
+LOADED: Values = (
+    *SOURCES,
+    MAIN_BI.entity,
+    CALENDAR.entity,
+    *(mart.store.rpartition(".")[2] for mart in MARTS if mart.key),
+)
 MONTHLY: Values = tuple(entity.name for entity in CATALOG if entity.is_incremental)
 OTHER = "other"
 ENDPOINTS: Values = (
@@ -97,15 +108,15 @@ API_REFUSALS = _counter(
 )
 API_WAITING = _counter("api_wait_seconds", "Seconds that requests waited for the burst limit before they left.")
 BREAKER_OPENINGS = _counter("api_breaker_openings", "Times that the circuit opened because Pipedrive failed in a row.")
-CACHE = _counter("cache_reads", "Reads of the Redis cache.", asset=ENTITIES, result=("hit", "miss", "error"))
-BATCH_ROWS = _histogram("batch_rows", "Records in a page.", (1, 10, 50, 100, 200, 500), asset=ENTITIES)
+CACHE = _counter("cache_reads", "Reads of the Redis cache.", asset=SOURCES, result=("hit", "miss", "error"))
+BATCH_ROWS = _histogram("batch_rows", "Records in a page.", (1, 10, 50, 100, 200, 500), asset=SOURCES)
 BATCH_SECONDS = _histogram(
     "batch_duration_seconds",
     "Seconds from one page to the next: answer, validation and staging.",
     (0.1, 0.5, 1, 2, 5, 10, 30, 60),
-    asset=ENTITIES,
+    asset=SOURCES,
 )
-CPU = _counter("load_cpu_seconds", "CPU seconds of the process while it loaded.", asset=ENTITIES)
+CPU = _counter("load_cpu_seconds", "CPU seconds of the process while it loaded.", asset=SOURCES)
 
 # What the newest load saw.
 TOKENS_LEFT = _gauge("api_tokens_left", "API tokens left today when last told, the reserve included.")
@@ -113,37 +124,37 @@ TOKENS_RESERVED = _gauge("api_tokens_reserved", "API tokens of a day that Pipebo
 TOKENS_PER_DAY = _gauge("api_tokens_per_day", "API tokens that the plan allows per day.")
 BURST_LIMIT = _gauge("api_burst_limit_requests", "Requests that the plan allows per two seconds.")
 BURST_LEFT = _gauge("api_burst_remaining_requests", "Requests left in those two seconds when last told.")
-MEMORY_PEAK = _gauge("load_memory_peak_bytes", "Greatest resident memory of the process so far.", asset=ENTITIES)
+MEMORY_PEAK = _gauge("load_memory_peak_bytes", "Greatest resident memory of the process so far.", asset=SOURCES)
 
 # What the ledger says of loads.
 LOADS = _counter(
     "loads",
     "Loads that ended, by what they read and how they ended.",
-    asset=ASSETS,
+    asset=LOADED,
     mode=MODES,
     status=("success", "failed", "stopped"),
 )
 LOADS_STARTED = _counter(
-    "loads_started", "Loads that began; those that did not end yet are in progress.", asset=ASSETS, mode=MODES
+    "loads_started", "Loads that began; those that did not end yet are in progress.", asset=LOADED, mode=MODES
 )
 LOAD_SECONDS = _histogram(
     "load_duration_seconds",
     "Seconds that a load took.",
     (1, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200),
-    asset=ASSETS,
+    asset=LOADED,
 )
-ROWS = _counter("rows", "Rows that loads brought, by what became of them.", asset=ASSETS, mode=MODES, outcome=OUTCOMES)
-PHASE_SECONDS = _counter("load_phase_seconds", "Seconds of loads by phase.", asset=ASSETS, phase=PHASES)
-STAGED_BYTES = _counter("staged_bytes", "Bytes sent to staging tables.", asset=ASSETS)
-DDL = _counter("ddl_statements", "Statements that changed a table's columns or indexes.", asset=ASSETS)
-ROWS_PER_SECOND = _gauge("load_rows_per_second", "Rows per second of the last successful load.", asset=ASSETS)
+ROWS = _counter("rows", "Rows that loads brought, by what became of them.", asset=LOADED, mode=MODES, outcome=OUTCOMES)
+PHASE_SECONDS = _counter("load_phase_seconds", "Seconds of loads by phase.", asset=LOADED, phase=PHASES)
+STAGED_BYTES = _counter("staged_bytes", "Bytes sent to staging tables.", asset=LOADED)
+DDL = _counter("ddl_statements", "Statements that changed a table's columns or indexes.", asset=LOADED)
+ROWS_PER_SECOND = _gauge("load_rows_per_second", "Rows per second of the last successful load.", asset=LOADED)
 LAST_SUCCESS = _gauge("last_success_timestamp_seconds", "When a load last brought the table up to date.", asset=ASSETS)
 DEALS_LEFT = _gauge("deal_history_left_deals", "Deals whose changelog `sync --deal-history` has yet to read.")
 WATERMARK = _gauge("watermark_timestamp_seconds", "Greatest update_time loaded.", list=ANY)
 FRESHNESS = _gauge("freshness", "1 for the state that the asset is in.", asset=ASSETS, state=(*Freshness,))
-REJECTED = _gauge("rejected_records", "Values and records set aside and not resolved since.", asset=ASSETS)
-TABLE_ROWS = _gauge("table_rows", "Living rows after the last successful load.", asset=ASSETS)
-TABLE_BYTES = _gauge("table_bytes", "Size of the table with its indexes.", asset=ASSETS)
+REJECTED = _gauge("rejected_records", "Values and records set aside and not resolved since.", asset=LOADED)
+TABLE_ROWS = _gauge("table_rows", "Living rows after the last successful load.", asset=LOADED)
+TABLE_BYTES = _gauge("table_bytes", "Size of the table with its indexes.", asset=LOADED)
 
 # The database and the machine of the exporter.
 DATABASE_UP = _gauge("database_up", "1 while PostgreSQL answers; at 0 its figures are left out.")
@@ -173,21 +184,21 @@ DAEMON = _gauge("dagster_daemon_heartbeat_timestamp_seconds", "Last sign of life
 TICK = _gauge(
     "dagster_tick_timestamp_seconds", "Last tick of a sensor or schedule, by its end.", sensor=ANY, status=ANY
 )
-CHECKS = _gauge("failing_checks", "Asset checks that fail now.", asset=ASSETS, severity=("warn", "error"))
+CHECKS = _gauge("failing_checks", "Asset checks that fail now.", asset=ANY, severity=("warn", "error"))
 PARTITIONS = _gauge(
     "partitions", "Months of an asset that were read, and that were not.", asset=MONTHLY, state=("read", "missing")
 )
 
 # Pushed while a load runs, and removed when it ends.
-RUN_HEARTBEAT = _gauge("run_heartbeat_timestamp_seconds", "Last sign of life of a load in progress.", asset=ENTITIES)
-RUN_STARTED = _gauge("run_start_timestamp_seconds", "When the load in progress started.", asset=ENTITIES)
-RUN_RECORDS = _gauge("run_records", "Records read so far.", asset=ENTITIES)
-RUN_PAGES = _gauge("run_pages", "Pages read so far.", asset=ENTITIES)
-RUN_REQUESTS = _gauge("run_requests", "Requests sent so far.", asset=ENTITIES)
-RUN_TOKENS = _gauge("run_tokens", "API tokens spent so far.", asset=ENTITIES)
-RUN_MEMORY = _gauge("run_memory_bytes", "Resident memory of the process.", asset=ENTITIES)
-RUN_CPU = _gauge("run_cpu_percent", "CPU of the process since the last push; 100 is one core.", asset=ENTITIES)
-RUN_THREADS = _gauge("run_threads", "Threads of the process.", asset=ENTITIES)
+RUN_HEARTBEAT = _gauge("run_heartbeat_timestamp_seconds", "Last sign of life of a load in progress.", asset=SOURCES)
+RUN_STARTED = _gauge("run_start_timestamp_seconds", "When the load in progress started.", asset=SOURCES)
+RUN_RECORDS = _gauge("run_records", "Records read so far.", asset=SOURCES)
+RUN_PAGES = _gauge("run_pages", "Pages read so far.", asset=SOURCES)
+RUN_REQUESTS = _gauge("run_requests", "Requests sent so far.", asset=SOURCES)
+RUN_TOKENS = _gauge("run_tokens", "API tokens spent so far.", asset=SOURCES)
+RUN_MEMORY = _gauge("run_memory_bytes", "Resident memory of the process.", asset=SOURCES)
+RUN_CPU = _gauge("run_cpu_percent", "CPU of the process since the last push; 100 is one core.", asset=SOURCES)
+RUN_THREADS = _gauge("run_threads", "Threads of the process.", asset=SOURCES)
 
 SERIES = tuple(value for value in list(globals().values()) if isinstance(value, Series))
 LIVE = tuple(series for series in SERIES if series.name.startswith("pipeboard_run_"))

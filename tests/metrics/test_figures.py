@@ -12,6 +12,7 @@ import dagster as dg
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 
 from pipeboard_assets.commands.monitoring import build_registry, exporter
 from pipeboard_assets.graph.outcome import Status
@@ -19,6 +20,7 @@ from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.figures import Figures
 from pipeboard_assets.metrics.instance import read_instance
 from pipeboard_assets.metrics.ledger import Ledger
+from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 from pipeboard_io import Warehouse
 from pipeboard_resources.pipedrive.standin import Server
 from pipeboard_resources.settings import SettingError, Settings
@@ -62,6 +64,79 @@ def test_figures_equal_the_truth_and_add_up_over_syncs(
     fresh = Ledger(watched.warehouse, watched.settings).read()  # another process, which knows the database only
     again = Scrape(tuple(sample for metric in fresh.metrics(series.LEDGER) for sample in metric.samples))
     assert {name: again.total(name) for name in counted} == {name: second.total(name) for name in counted}
+
+
+def test_every_label_has_a_value_that_is_declared(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper
+) -> None:
+    """One that appears with its first event has no increase: the first failure of a stored mart would alert nobody."""
+    first = scrape()
+    sync(watched, instance, full=True)
+    sync(watched, instance, assets=(DEAL_CHANGELOG.name,), deal_history=True)
+    for samples in (first.samples, scrape().samples):
+        for each in series.SERIES:
+            for label, values in each.labels.items():
+                found = {sample.labels[label] for sample in samples if sample.name in each.sample_names}
+                assert values is series.ANY or found <= set(values), each.name
+    for asset in ("deal_changelog", "mart_funnel", "calendar"):
+        labels = {"asset": asset, "mode": "select", "status": "failed"}
+        assert labels in [sample.labels for sample in first.samples if sample.name == "pipeboard_loads_total"]
+        assert scrape().total("pipeboard_loads_total", asset=asset) >= 1
+        assert scrape().total("pipeboard_table_bytes", asset=asset) > 0
+
+
+def test_tokens_left_are_those_that_whatever_load_was_told_last_until_that_is_a_day_ago(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper
+) -> None:
+    """The history of deals spends most of them."""
+    sync(watched, instance, assets=("users", "deals"), full=True)
+    sync(watched, instance, assets=(DEAL_CHANGELOG.name,), deal_history=True)
+    assert scrape().total("pipeboard_api_tokens_left") == watched.server.standin.limits.left(watched.company.plan)
+    with psycopg.connect(url_of(watched.settings), autocommit=True) as database:
+        database.execute("UPDATE pipeboard.load SET finished_at = finished_at - interval '1 day'")
+    found = scrape()
+    assert "pipeboard_api_tokens_left" not in found.names()
+    assert found.total("pipeboard_api_tokens_per_day") == watched.company.plan.daily_tokens
+
+
+def test_a_table_that_is_being_rewritten_holds_no_scrape_up(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper
+) -> None:
+    sync(watched, instance, assets=("users", "pipelines"), full=True)
+    with psycopg.connect(url_of(watched.settings)) as rewriting:
+        rewriting.execute("LOCK TABLE pipedrive.users IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        found = scrape()
+        assert time.monotonic() - started < watched.settings.lock_timeout_seconds / 2
+    assert found.total("pipeboard_database_up") == 1
+    sized = {sample.labels["asset"] for sample in found.samples if sample.name == "pipeboard_table_bytes"}
+    assert "pipelines" in sized and "users" not in sized
+
+
+def test_a_killed_load_counts_as_failed_and_has_no_duration(watched: Account, scrape: Scraper) -> None:
+    with psycopg.connect(url_of(watched.settings), autocommit=True) as database:
+        database.execute(
+            """INSERT INTO pipeboard.load_in_progress (load_id, entity, table_name, mode, started_at, owner_pid, owner_started_at)
+               VALUES ('x', 'users', 'pipedrive.users', 'full', now(), 999999, now())"""
+        )
+    assert watched.warehouse.note_killed_loads() == 1
+    found = scrape()
+    assert found.total("pipeboard_loads_total", asset="users", status="failed") == 1
+    assert found.total("pipeboard_load_duration_seconds_bucket") == 0
+    assert found.total("pipeboard_load_duration_seconds_count") == 0
+
+
+def test_nothing_is_said_of_the_circuit_while_redis_does_not_answer(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper
+) -> None:
+    assert scrape().total("pipeboard_api_breaker", state="closed") == 1
+    away = watched.settings.model_copy(update={"redis_url": SecretStr("redis://127.0.0.1:1/0")})
+    assert "pipeboard_api_breaker" not in Scrape.of(build_registry(away, watched.warehouse, instance)).names()
+
+
+def url_of(settings: Settings) -> str:
+    assert settings.database_url is not None
+    return settings.database_url.get_secret_value()
 
 
 def test_a_failure_before_the_first_page_is_a_failed_load_with_its_requests(
@@ -180,8 +255,7 @@ def test_an_exporter_outlives_a_restart_of_postgresql(
 @contextmanager
 def shut(server: psycopg.Connection[Any], settings: Settings) -> Iterator[None]:
     """The database ends every connection and takes none, as while its server starts again."""
-    assert settings.database_url is not None
-    name = urlsplit(settings.database_url.get_secret_value()).path.strip("/")
+    name = urlsplit(url_of(settings)).path.strip("/")
     server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name)))
     server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name])
     yield
@@ -213,20 +287,20 @@ def test_the_disk_is_that_of_the_folder_named_and_of_nobody_s_where_none_is(
 def test_checks_that_fail_now_are_counted_by_severity(instance: dg.DagsterInstance) -> None:
     """Also while the next run has not come to them yet, and no more when they pass again."""
 
-    @dg.asset_check(asset=dg.AssetKey(["pipedrive", "deals"]))
+    @dg.asset_check(asset=dg.AssetKey(["bi", "funnel"]))
     def amounts(config: Verdict) -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=config.passed, severity=dg.AssetCheckSeverity.WARN)
 
     def failing() -> float:
         figures = read_instance(instance, {}, list(amounts.check_keys))
         found = Scrape(tuple(sample for metric in figures.metrics([series.CHECKS]) for sample in metric.samples))
-        warnings = found.total("pipeboard_failing_checks", asset="deals", severity="warn")
+        warnings = found.total("pipeboard_failing_checks", asset="funnel", severity="warn")
         assert found.total("pipeboard_failing_checks") == warnings
         return warnings
 
     job = dg.Definitions(asset_checks=[amounts]).resolve_implicit_global_asset_job_def()
     for passed in (False, True):
-        config = {"ops": {"pipedrive__deals_amounts": {"config": {"passed": passed}}}}
+        config = {"ops": {"bi__funnel_amounts": {"config": {"passed": passed}}}}
         instance.create_run_for_job(job, run_config=config)  # its check is planned from now on
         assert failing() == passed
         job.execute_in_process(instance=instance, run_config=config)
