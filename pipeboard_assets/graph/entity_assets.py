@@ -95,7 +95,7 @@ def build_entity_asset(
         tally = observer.begin(entity.name, context.resources.pipedrive)
         warehouse = context.resources.warehouse
         failing = partial(as_dagster_failure, pause_seconds=settings.step_retry_seconds)
-        with failing():
+        with failing(), observer.live.stopping_at_error():
             asked = window_of_run(context, partitions, config.mode) if entity.is_incremental else FULL
             window = whole_if_new(entity, asked, warehouse)
             follows_failure = failed_last(warehouse, entity.name)

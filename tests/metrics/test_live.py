@@ -7,13 +7,19 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from pipeboard_assets.graph import entity_assets
 from pipeboard_assets.graph.observer import Observer
+from pipeboard_assets.graph.outcome import Status
 from pipeboard_assets.metrics.live import LivePush
+from pipeboard_io.errors import DatabaseUnavailableError
 from pipeboard_resources.dagster_resources import open_pipedrive
 from pipeboard_resources.embedded.processes import wait_until
 from pipeboard_resources.settings import Settings
+from tests.graph.conftest import Account
+from tests.metrics.conftest import sync
 
 TIMEOUT_SECONDS = 0.2
 
@@ -88,6 +94,19 @@ def test_a_removal_that_was_not_answered_is_tried_again(gateway: SlowGateway, se
         Observer(live=live).begin("deals", client)
         live.stop()
     assert gateway.asked[-2:] == ["DELETE", "DELETE"]
+
+
+@pytest.mark.parametrize("gateway", [[]], indirect=True)
+def test_a_load_that_fails_before_its_first_request_leaves_no_figures(
+    gateway: SlowGateway, watched: Account, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> bool:
+        raise DatabaseUnavailableError("PostgreSQL began anew")
+
+    monkeypatch.setattr(entity_assets, "failed_last", gone)
+    outcome = sync(watched, instance, LivePush(gateway.address), assets=("users",))["users"]
+    assert outcome.status is Status.FAILED
+    assert gateway.asked[-1] == "DELETE"
 
 
 def test_a_gateway_that_never_answers_costs_a_run_its_patience_once(
