@@ -23,7 +23,7 @@ from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.collector import FiguresCollector, Source, registry_of
 from pipeboard_assets.metrics.figures import Figures
-from pipeboard_assets.metrics.instance import read_instance
+from pipeboard_assets.metrics.instance import History, read_instance
 from pipeboard_assets.metrics.ledger import Ledger
 from pipeboard_io import Warehouse
 from pipeboard_io.errors import WarehouseError
@@ -81,7 +81,7 @@ def build_registry(
     """Everything that is scraped; where no `disk` is named, nobody knows PostgreSQL's."""
     ledger = Ledger(warehouse, settings)
     checks = sorted(build_defs(settings).resolve_asset_graph().asset_check_keys, key=str)
-    dagster = partial(_read_dagster, settings, warehouse, instance, checks)
+    dagster = partial(_read_dagster, settings, warehouse, instance, checks, History())
     storage_trouble = (WarehouseError, dg.DagsterError, SQLAlchemyError)
     disks = () if disk is None else (Source(series.DISKS, partial(_read_disk, disk), trouble=(OSError,)),)
     return registry_of(
@@ -96,7 +96,11 @@ def build_registry(
 
 
 def _read_dagster(
-    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]
+    settings: Settings,
+    warehouse: Warehouse,
+    instance: dg.DagsterInstance,
+    checks: Sequence[dg.AssetCheckKey],
+    history: History,
 ) -> Figures:
     partitions = months(settings.history_start).get_partition_keys()
     monthly = {
@@ -105,13 +109,19 @@ def _read_dagster(
         if entity.is_incremental
     }
     warehouse.query("SELECT 1")  # Dagster tries to connect for 10 s and longer; our own connection fails at once
+
+    def read() -> Figures:
+        figures = read_instance(instance)
+        figures.update(history.read(instance, monthly, checks))
+        return figures
+
     for _ in range(_POOLS):
         try:
-            return read_instance(instance, monthly, checks)
+            return read()
         except DBAPIError as lost:
             if not lost.connection_invalidated:
                 raise
-    return read_instance(instance, monthly, checks)
+    return read()
 
 
 def _read_disk(folder: Path) -> Figures:

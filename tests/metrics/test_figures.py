@@ -16,9 +16,10 @@ from pydantic import SecretStr
 
 from pipeboard_assets.commands.monitoring import build_registry, exporter
 from pipeboard_assets.graph.outcome import Status
+from pipeboard_assets.metrics import instance as instance_figures
 from pipeboard_assets.metrics import series
 from pipeboard_assets.metrics.figures import Figures
-from pipeboard_assets.metrics.instance import read_instance
+from pipeboard_assets.metrics.instance import History
 from pipeboard_assets.metrics.ledger import Ledger
 from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG
 from pipeboard_io import Warehouse
@@ -217,6 +218,29 @@ def test_a_ledger_of_100_000_loads_is_read_in_less_than_300_milliseconds(
     assert found.total("pipeboard_load_duration_seconds_bucket", le="5") == 100_000
 
 
+def test_a_long_history_of_dagster_is_looked_through_only_when_something_was_written(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A year of hourly syncs has a million verdicts of checks."""
+
+    key, looks = dg.AssetKey("deals"), []
+    months = {"deals": (key, ["2026-01", "2026-02"])}
+    look = dg.DagsterInstance.get_materialized_partitions
+    monkeypatch.setattr(
+        dg.DagsterInstance, "get_materialized_partitions", lambda *asked: (looks.append(1), look(*asked))[1]
+    )
+    monkeypatch.setattr(instance_figures, "_REST", 0)
+    history = History()
+
+    def read() -> float:
+        (metric,) = history.read(instance, months, []).metrics([series.PARTITIONS])
+        return Scrape(tuple(metric.samples)).total("pipeboard_partitions", state="read")
+
+    assert [read() for _ in range(3)] == [0, 0, 0] and len(looks) == 1
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="2026-01"))
+    assert [read() for _ in range(3)] == [1, 1, 1] and len(looks) == 2
+
+
 def fastest(read: Callable[[], object]) -> float:
     """Seconds of the quickest of five, after one that adds up what is old."""
     seconds = []
@@ -292,7 +316,7 @@ def test_checks_that_fail_now_are_counted_by_severity(instance: dg.DagsterInstan
         return dg.AssetCheckResult(passed=config.passed, severity=dg.AssetCheckSeverity.WARN)
 
     def failing() -> float:
-        figures = read_instance(instance, {}, list(amounts.check_keys))
+        figures = History().read(instance, {}, list(amounts.check_keys))
         found = Scrape(tuple(sample for metric in figures.metrics([series.CHECKS]) for sample in metric.samples))
         warnings = found.total("pipeboard_failing_checks", asset="funnel", severity="warn")
         assert found.total("pipeboard_failing_checks") == warnings
