@@ -24,6 +24,12 @@ def doing(**facts: object) -> None:
     _doing.update({name: value for name, value in facts.items() if value is not None})
 
 
+def is_for_machines() -> bool:
+    """Whether stderr is a log as JSON, in which every line is an object, and not a terminal."""
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, _Stderr)]
+    return any(each.is_json for each in handlers) and not sys.stderr.isatty()
+
+
 def configure_logs(form: Literal["text", "json"]) -> None:
     """Write to stderr: warnings of everybody, and as JSON also what our packages and Dagster did. Again: replaces the form."""
     before: list[Processor] = [
@@ -39,7 +45,7 @@ def configure_logs(form: Literal["text", "json"]) -> None:
     )
     remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     formatter = structlog.stdlib.ProcessorFormatter(processors=[remove, *writer], foreign_pre_chain=before)
-    handler = _Stderr()
+    handler = _Stderr(is_json=form == "json")
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [*(each for each in root.handlers if not isinstance(each, _Stderr)), handler]
@@ -76,6 +82,10 @@ def _is_terminal(handler: logging.Handler) -> bool:
 
 class _Stderr(logging.StreamHandler[TextIO]):
     """Writes to what stderr is at that moment: a progress display puts itself in its place while it is shown."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        super().__init__()
+        self.is_json = is_json
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr

@@ -1,5 +1,6 @@
 """What people see in a terminal: progress while a sync runs, tables when it is done. No logic, no settings."""
 
+import logging
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from pipeboard_assets.graph.outcome import AssetOutcome, Status
+from pipeboard_assets.logs import is_for_machines
 from pipeboard_io import LoadReport
+
+logger = logging.getLogger(__name__)
 
 _ENDLESS = 1000
 _MARKS = {
@@ -78,11 +82,17 @@ def progress_display(assets: int) -> Iterator[PlainProgress]:
 
 def say(message: str) -> None:
     """A remark beside the result."""
+    if is_for_machines():
+        logger.info("%s", message)
+        return
     Console(stderr=True, highlight=False).print(message, style="dim", soft_wrap=True)
 
 
 def fail(message: str) -> None:
     """What went wrong and what to do, in red on a terminal."""
+    if is_for_machines():
+        logger.error("%s", message)
+        return
     Console(stderr=True, highlight=False).print(message, style="bold red", markup=False, soft_wrap=True)
 
 

@@ -1,6 +1,5 @@
 """`pipeboard metrics`: the figures for Prometheus, from the ledger and Dagster's instance."""
 
-import logging
 import shutil
 import threading
 import time
@@ -32,8 +31,6 @@ from pipeboard_resources.pipedrive.clock import SystemClock
 from pipeboard_resources.settings import SettingError, Settings
 from pipeboard_resources.shared_redis import SharedRedis
 
-logger = logging.getLogger(__name__)
-
 # Dagster has one for runs, events and schedules each; after a restart of PostgreSQL the first use of each fails.
 _POOLS = 3
 
@@ -43,9 +40,8 @@ def metrics(settings: Settings, *, host: str, port: int, disk: Path | None) -> i
     SettingError when the port is taken."""
     if disk is None and settings.database_url is None:
         disk = settings.state_dir
-    tell = say if settings.log_format == "text" else logger.info
-    with servers(settings, tell) as ready, exporter(ready, host=host, port=port, disk=disk) as (address, _):
-        tell(f"Metrics: {address}/metrics  (Ctrl-C stops it)")
+    with servers(settings, say) as ready, exporter(ready, host=host, port=port, disk=disk) as (address, _):
+        say(f"Metrics: {address}/metrics  (Ctrl-C stops it)")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

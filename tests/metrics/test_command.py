@@ -75,6 +75,25 @@ def test_a_sync_in_one_process_is_scraped_from_another(environment: dict[str, st
     assert environment["PIPEDRIVE_API_KEY"] not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("changed", "command", "level"),
+    [
+        ({}, ("sync", "--select", "users"), "info"),
+        ({"DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, ("metrics",), "error"),
+    ],
+    ids=["said", "refused"],
+)
+def test_what_is_said_beside_the_result_is_a_line_of_the_log_for_machines(
+    environment: dict[str, str], tmp_path: Path, changed: dict[str, str], command: tuple[str, ...], level: str
+) -> None:
+    done = subprocess.run(
+        [*PROGRAM, *command],
+        env={**environment, **changed}, cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["level"] for line in lines if line["logger"].endswith(".console")] == [level]
+
+
 def test_a_sync_killed_in_the_middle_has_begun_and_then_failed(
     environment: dict[str, str], server: Server, tmp_path: Path
 ) -> None:
