@@ -150,6 +150,14 @@ def test_a_failure_before_the_first_page_is_a_failed_load_with_its_requests(
     assert found.total("pipeboard_api_requests_total", endpoint="deal_fields", status="4xx") == 1
 
 
+def test_a_history_of_deals_that_cannot_begin_is_a_failed_load(
+    watched: Account, instance: dg.DagsterInstance, scrape: Scraper
+) -> None:
+    outcome = sync(watched, instance, assets=(DEAL_CHANGELOG.name,), deal_history=True)[DEAL_CHANGELOG.name]
+    assert outcome.status is Status.FAILED and "run a sync first" in str(outcome.error)
+    assert scrape().total("pipeboard_loads_total", asset="deal_changelog", mode="changelog", status="failed") == 1
+
+
 def test_what_requests_waited_for_the_limit_is_counted_in_seconds(
     watched: Account, instance: dg.DagsterInstance, scrape: Scraper
 ) -> None:
