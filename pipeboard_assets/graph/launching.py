@@ -16,7 +16,7 @@ from pipeboard_assets.graph.automation import SYNC_TAG, month_key, range_tags
 from pipeboard_assets.graph.entity_assets import asset_key
 from pipeboard_assets.graph.request import MONTHLY, SyncRequest
 from pipeboard_assets.graph.view_assets import STEP
-from pipeboard_assets.sync.covered import months_read, read_whole
+from pipeboard_assets.sync.covered import half_read, months_read, read_whole
 from pipeboard_assets.sync.entity_sync import Mode
 from pipeboard_assets.sync.forecast import Forecaster
 from pipeboard_assets.sync.history import is_too_large, progress
@@ -52,14 +52,17 @@ def runs_of(
     """
     new = without_history(warehouse, request)
     now = now or datetime.now(UTC)
+    months_begun = months_read(warehouse)
+    whole = half_read(warehouse, new) - months_begun.keys()  # they go on from their last page
+    new -= whole
     begun = progress(warehouse, new, settings.history_start, now)
     if not new or (begun is None and not _is_too_large(settings, warehouse, new, now)):
-        return (replace(request, without_history=new),)
-    new, request = new - resting, without(request, resting)
+        return (replace(request, without_history=new | whole),)
+    new, whole, request = new - resting, whole - resting, without(request, resting)
     begun = progress(warehouse, new, settings.history_start, now)
     left = begun.left if begun is not None else tuple(reversed(months_between(settings.history_start, month_of(now))))
-    read = {name: dict(months) for name, months in months_read(warehouse).items() if name in new}
-    recent = without(request, new - read.keys())
+    read = {name: dict(months) for name, months in months_begun.items() if name in new}
+    recent = replace(without(request, new - read.keys()), without_history=whole)
     history = [
         replace(
             request,

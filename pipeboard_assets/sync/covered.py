@@ -1,6 +1,6 @@
 """Which parts of Pipedrive's history are in the tables, and which load failed: told by the ledger of loads. No Dagster."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 from pipeboard_io import Warehouse
@@ -14,6 +14,10 @@ _MONTHS = """
 SELECT entity, facts ->> 'month' AS month, finished_at FROM pipeboard.load
 WHERE status = 'success' AND mode = 'history' ORDER BY finished_at
 """
+_HALF_READ = """
+SELECT entity FROM unnest(%s::text[]) AS entity
+WHERE EXISTS (SELECT FROM pipeboard.checkpoint WHERE starts_with(resume_key, entity || ' full ') AND state IS NOT NULL)
+"""
 _FAILED_SINCE = """
 SELECT entity FROM (SELECT DISTINCT ON (entity) entity, status, finished_at FROM pipeboard.load
                     ORDER BY entity, finished_at DESC) AS newest
@@ -25,6 +29,11 @@ _LAST_STATUS = "SELECT status FROM pipeboard.load WHERE entity = %s ORDER BY fin
 def read_whole(warehouse: Warehouse) -> frozenset[str]:
     """Entities whose lists were read from end to end at least once."""
     return frozenset(row["entity"] for row in warehouse.query(_READ_WHOLE))
+
+
+def half_read(warehouse: Warehouse, entities: Collection[str]) -> frozenset[str]:
+    """Those of the entities of which a load of everything broke off after its first page."""
+    return frozenset(row["entity"] for row in warehouse.query(_HALF_READ, [list(entities)]))
 
 
 def newest_month(warehouse: Warehouse, entity: str) -> datetime | None:

@@ -127,6 +127,28 @@ def test_rejected_records_are_read_once_while_a_first_load_goes_on(poor: Account
     assert run.retry_rejected and not run.is_history
 
 
+def test_a_first_load_that_broke_off_goes_on_whole_though_fewer_tokens_are_left(
+    standin_factory: Callable[..., Server], fresh_database: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Month by month it would read again what is staged."""
+    account = Account(standin_factory(deals=150), fresh_database, tmp_path, redis_url, page_size=20)
+    account.server.faults.add("status_403", "/api/v2/deals", nth=6, times=None)
+    assert sync(account).status is Status.FAILED
+    account.server.faults.clear()
+    account.server.company.set_plan("Lite", seats=1)
+    account.server.limits.reset()
+    account.settings = account.settings.model_copy(update={"token_reserve_percent": 99.2})
+    (recent, *months) = runs_of(account.settings, account.warehouse, SyncRequest())
+    assert recent.without_history == {"deals"} and "activities" not in recent.assets
+    assert months and all("activities" in run.assets and "deals" not in run.assets for run in months)
+    account.server.limits.reset()
+    account.settings = account.settings.model_copy(update={"token_reserve_percent": 10.0})
+    account.server.reset_log()
+    assert sync(account).status is Status.SUCCESS
+    assert_equals_truth(account, "deals", "activities")
+    assert account.warehouse.query("SELECT 1 FROM pipeboard.load WHERE mode = 'history'") == []
+
+
 def test_an_account_that_fits_is_read_in_one_run(fresh_account: Account) -> None:
     (run,) = runs_of(fresh_account.settings, fresh_account.warehouse, SyncRequest())
     assert run.without_history == frozenset(NEW) and not run.is_history
