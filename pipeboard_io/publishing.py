@@ -216,7 +216,13 @@ def _is_outdated(target: Target) -> sql.Composed:
         newer = sql.SQL("t.{0} IS NOT NULL AND coalesce(t.{0} > {1}, true)").format(
             sql.Identifier(version), target.value(version)
         )
-        tests.append(sql.SQL("{} AND {}").format(newer, _written_meanwhile(target)) if target.is_complete else newer)
+        proven = _written_meanwhile(target)
+        if not target.is_complete:
+            # A version that is still to come proves nothing: the record's next change bears an earlier one.
+            proven = sql.SQL("({} OR t.{} <= {})").format(
+                proven, sql.Identifier(version), sql.Literal(target.stage.started_at)
+            )
+        tests.append(sql.SQL("{} AND {}").format(newer, proven))
     if target.table.lifecycle:
         # Found deleted by another load while this one was reading: only a newer version brings it back.
         revived = sql.SQL("t.deleted_at IS NOT NULL AND s.deleted_at IS NULL AND {}").format(_written_meanwhile(target))

@@ -62,6 +62,8 @@ Bounds: TypeAlias = tuple[datetime | None, datetime | None]
 
 # Raise it when a bookmark's meaning changes: loads that broke off before begin anew.
 _BOOKMARK_VERSION = 2
+# A first load began with the month that our clock named, which may be wrong by an hour.
+_MONTH_BEGINS_WITHIN = timedelta(hours=2)
 # A record may show in its new list a moment after its time stamp.
 _MOVES_SHOW_WITHIN = timedelta(seconds=60)
 # What `ids` takes at once (pipedrive-api.md 3.1).
@@ -285,7 +287,8 @@ class EntitySync:
         if watermark is not None:
             return watermark - self.policy.overlap, self.window.upper
         was_read_whole = self.entity.name in read_whole(self.warehouse)
-        since = newest_month(self.warehouse, self.entity.name) or self.window.lower
+        newest = newest_month(self.warehouse, self.entity.name)
+        since = self.window.lower if newest is None else newest - _MONTH_BEGINS_WITHIN
         return None if was_read_whole else since, self.window.upper
 
     def _must_see_all_at_once(self) -> bool:

@@ -154,6 +154,47 @@ def test_a_record_that_bears_a_time_to_come_takes_nobody_along(world: World, ahe
     assert [stored(world, "persons")[number]["name"] for number in middle] == ["edited during the sweep"] * 3
 
 
+@pytest.mark.parametrize(("entity", "title"), [("persons", "name"), ("deals", "title")])
+def test_what_a_record_from_the_future_says_today_is_stored(world: World, entity: str, title: str) -> None:
+    company = begin(world, deals=60, now=datetime(2026, 11, 20, 12, tzinfo=UTC))
+    number = company.ids(entity)[0]
+    company.update(entity, number, {title: "of the future"}, at=company.now() + timedelta(days=2000))
+    load(world, entity, FULL)
+    company.advance(3600)
+    company.update(entity, number, {title: "today"})
+    load(world, entity, SINCE_NOVEMBER)
+    assert stored(world, entity)[number][title] == "today"
+
+
+def test_a_deal_from_the_future_that_is_deleted_today_is_gone(world: World) -> None:
+    company = begin(world, deals=60, now=datetime(2026, 11, 20, 12, tzinfo=UTC))
+    number = company.ids("deals")[0]
+    company.update("deals", number, {"title": "of the future"}, at=company.now() + timedelta(days=2000))
+    load(world, "deals", FULL)
+    company.advance(3600)
+    company.delete("deals", number)
+    load(world, "deals", SINCE_NOVEMBER)
+    assert number not in stored(world, "deals")
+
+
+def test_a_first_load_that_began_with_a_month_too_early_leaves_no_gap(world: World) -> None:
+    """Our clock was an hour ahead on the last evening of October."""
+    company = begin(world, deals=60, now=datetime(2026, 10, 31, 23, 30, tzinfo=UTC))
+    load(world, "persons", Window(Mode.HISTORY, NOVEMBER))
+    load(world, "persons", Window(Mode.HISTORY, OCTOBER, NOVEMBER, moves_watermark=False))
+    company.advance(600)
+    old = [each["id"] for each in company.truth("persons") if "2026-01" < (each["update_time"] or "") < "2026-09"]
+    company.update("persons", old[0], {"name": "changed on the last evening of October"})
+    company.advance(3600)
+    for number in old[1:14]:
+        company.update("persons", number, {"name": "in November"})
+    for month in range(8, -1, -1):
+        load(world, "persons", SINCE_NOVEMBER)
+        window = Window(Mode.HISTORY, MONTHS[month] if month else None, MONTHS[month + 1], moves_watermark=False)
+        load(world, "persons", window)
+    assert stored(world, "persons").keys() == set(company.ids("persons"))
+
+
 def test_a_sweep_that_meets_a_record_without_id_takes_nobody_for_gone(world: World) -> None:
     company = begin(world)
     load(world, "persons", FULL)
