@@ -20,6 +20,7 @@ from pipeboard_assets.records.frames import Framer, reserved_names
 from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG, changelog_forecast
 from pipeboard_assets.sync.entity_sync import FULL, Mode, Window
 from pipeboard_assets.sync.forecast import EntityForecast, Forecaster
+from pipeboard_assets.sync.freshness import last_successes
 from pipeboard_assets.sync.history import highest_ids
 from pipeboard_assets.sync.months import month_of, window_of
 from pipeboard_io import Table, Warehouse
@@ -50,7 +51,8 @@ def plan(settings: Settings, request: SyncRequest, *, as_json: bool) -> int:
         ddl = list(dict.fromkeys(wanted))  # every table asks for its schema
         forecasts = list(_forecasts(ready, client, warehouse, request, runs))
         left, reserve = client.plan.tokens_left, client.plan.tokens_reserved
-    total = sum((each.cost for each in forecasts if each.cost is not None), start=_sight_cost(forecasts))
+        company = _company_cost(warehouse)
+    total = sum((each.cost for each in forecasts if each.cost is not None), start=company)
     if as_json:
         click.echo(json.dumps({"ddl": ddl, "requests": total.requests, "tokens": total.tokens}, ensure_ascii=False))
         return 0
@@ -106,11 +108,9 @@ def _window(entity: Entity, run: SyncRequest, history_start: str, now: datetime)
     return window_of(mode_of(entity.name, run), first, last, history_start=history_start, now=now)
 
 
-def _sight_cost(forecasts: list[EntityForecast]) -> Forecast:
-    """Whose key it is, asked once before anything is taken for gone."""
-    monthly = {entity.name for entity in CATALOG if entity.is_incremental}
-    is_asked = any(each.mode is Mode.FULL and each.entity in monthly for each in forecasts)
-    return Forecast(1, CURRENT_USER.tokens) if is_asked else Forecast(0, 0)
+def _company_cost(warehouse: Warehouse) -> Forecast:
+    """Whose company the key is of: asked before anything is stored, and known from then on."""
+    return Forecast(0, 0) if last_successes(warehouse) else Forecast(1, CURRENT_USER.tokens)
 
 
 def _entities(request: SyncRequest) -> list[Entity]:

@@ -18,7 +18,7 @@ from pipeboard_assets.sync.covered import newest_month, read_whole
 from pipeboard_assets.sync.deal_summary import read_summary
 from pipeboard_assets.sync.sight import KeyUser, company_of, require_same_sight
 from pipeboard_io import Batch, Load, Reconcile, Warehouse
-from pipeboard_resources.pipedrive.endpoint import Endpoint
+from pipeboard_resources.pipedrive.endpoint import CURRENT_USER, Endpoint
 from pipeboard_resources.pipedrive.errors import TokenBudgetSpent
 from pipeboard_resources.pipedrive.ranges import Phase, Progress
 
@@ -239,11 +239,14 @@ class EntitySync:
             yield from self._read(framer, endpoint, (lower, upper), endpoint.name)
         if self.window.mode is Mode.FULL:
             yield from self._moved_back(framer)
-            self._user = KeyUser.of(self.client.current_user())
+            # Asked anew: rights that went while the lists were read would take rows along.
+            self._user = KeyUser.of(self.client.get(CURRENT_USER.path, tokens=CURRENT_USER.tokens))
             if not self.policy.allow_mass_delete:
                 require_same_sight(self.warehouse, self.entity.name, self._user, self._bookmark.owners)
             if self.entity.has_summary:
                 self._summary = read_summary(self.client)
+        elif self.window.mode is Mode.HISTORY:  # the first full sync will want to know who saw what is there
+            self._user = KeyUser.of(self.client.current_user())
 
     def _moved_back(self, framer: Framer) -> Iterator[Batch]:
         """What moved into a list after it was read, from one that was not yet (an archived deal that is taken up again):

@@ -10,7 +10,14 @@ from pipeboard_assets.catalog.entity import Entity
 from pipeboard_assets.sync.deal_summary import STATUSES
 from pipeboard_assets.sync.entity_sync import Mode, Window
 from pipeboard_io import Warehouse
-from pipeboard_resources.pipedrive.endpoint import DEAL_SUMMARY, Endpoint, Forecast, forecast, forecast_by_time
+from pipeboard_resources.pipedrive.endpoint import (
+    CURRENT_USER,
+    DEAL_SUMMARY,
+    Endpoint,
+    Forecast,
+    forecast,
+    forecast_by_time,
+)
 
 if TYPE_CHECKING:  # it loads httpx and redis, which a forecast does not need
     from pipeboard_resources.pipedrive.client import PipedriveClient
@@ -75,6 +82,7 @@ class Forecaster:
         if window.mode is Mode.FULL:  # what moved back into an earlier list, see EntitySync
             costs += [Forecast(1, endpoint.tokens) for endpoint in entity.lists[:-1]]
             costs += [Forecast(1, DEAL_SUMMARY.tokens) for _ in STATUSES if entity.has_summary]
+            costs += [Forecast(1, CURRENT_USER.tokens)] if entity.is_incremental else []  # who saw it
         known = [cost for cost in costs if cost is not None]
         return EntityForecast(
             entity=entity.name,

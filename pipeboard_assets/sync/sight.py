@@ -17,7 +17,7 @@ WHERE status = 'success' AND facts ->> 'company' IS NOT NULL ORDER BY id DESC LI
 
 _LAST_USER = """
 SELECT facts ->> 'key_user' AS id, coalesce((facts ->> 'key_is_admin')::boolean, false) AS is_admin FROM pipeboard.load
-WHERE entity = %s AND mode = 'full' AND status = 'success' AND facts ? 'key_user' ORDER BY finished_at DESC LIMIT 1
+WHERE entity = %s AND mode IN ('full', 'history') AND status = 'success' AND facts ? 'key_user' ORDER BY finished_at DESC LIMIT 1
 """
 _EXISTS = "SELECT to_regclass('pipedrive.{table}') IS NOT NULL AS exists"
 _OWNERS = """

@@ -1,17 +1,22 @@
 """Rows that a lesser key does not see are not taken for gone."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
 
 from pipeboard_assets.catalog import CATALOG
 from pipeboard_assets.graph.outcome import Status
+from pipeboard_assets.sync.entity_sync import FULL, Mode, Window
 from pipeboard_assets.sync.sight import KeyUser, require_same_sight
 from pipeboard_io.errors import MassDeleteError
-from pipeboard_resources.pipedrive.standin import Server
+from pipeboard_resources.pipedrive.standin import Company, Server
+from tests.graph.company_life import MONTHS, World
 from tests.graph.conftest import Account
 from tests.graph.test_sync import assert_green
+from tests.graph.test_time import begin, load, stored
 
 SELECTED = ("organizations",)
 
@@ -90,6 +95,46 @@ def test_an_admin_who_is_none_any_more_is_noticed(synced: Account) -> None:
     assert last["key_is_admin"] is True
     with pytest.raises(MassDeleteError, match="was a global admin"):
         require_same_sight(synced.warehouse, "organizations", KeyUser(last["key_user"], is_admin=False), owners)
+
+
+def demote(server: Server) -> None:
+    """The key's user is no admin any more, and sees fewer rows."""
+    caller = server.standin.callers[server.api_key]
+    server.standin.callers[server.api_key] = replace(caller, sees_all=False)
+    user = server.company.get("users", caller.user_id)
+    rights = [{**right, "admin": False} for right in user["access"]]
+    server.company.update("users", caller.user_id, {"is_admin": 0, "access": rights})
+
+
+def test_rights_that_go_during_a_full_sync_take_no_row_along(fresh_account: Account) -> None:
+    fresh_account.settings = fresh_account.settings.model_copy(update={"max_delete_percent": 60.0})
+    both = ("organizations", "persons")
+    assert_green(fresh_account.sync(assets=both))
+    before = fresh_account.rows("pipedrive.persons").keys()
+
+    def demote_in_between(_company: Company, endpoint: str, _page: int) -> None:
+        if endpoint == "persons":
+            demote(fresh_account.server)
+
+    fresh_account.server.before_page = demote_in_between
+    outcomes = fresh_account.sync(assets=both, full=True)
+    fresh_account.server.before_page = None
+    assert outcomes["organizations"].status is Status.SUCCESS
+    assert "was a global admin" in str(outcomes["persons"].error)
+    assert fresh_account.rows("pipedrive.persons").keys() == before
+
+
+def test_a_first_load_spread_over_months_tells_the_first_full_sync_whose_key_saw_it(world: World) -> None:
+    begin(world, deals=60, now=datetime(2026, 11, 20, 12, tzinfo=UTC))
+    load(world, "organizations", Window(Mode.HISTORY, MONTHS[10]))
+    load(world, "organizations", Window(Mode.HISTORY, None, MONTHS[10], moves_watermark=False))
+    before = stored(world, "organizations").keys()
+    callers = dict(world.server.standin.callers)
+    demote(world.server)
+    with pytest.raises(MassDeleteError, match="was a global admin"):
+        load(world, "organizations", FULL, max_delete_percent=60)
+    world.server.standin.callers.update(callers)
+    assert stored(world, "organizations").keys() == before
 
 
 def test_a_key_of_another_company_is_refused_by_every_kind_of_sync(
