@@ -26,7 +26,7 @@ from pipeboard_assets.metrics.tally import Tally
 from pipeboard_assets.records.custom_fields import CustomFields
 from pipeboard_assets.records.frames import Framer, base_attributes
 from pipeboard_assets.records.masking import Masks, masked
-from pipeboard_assets.sync.covered import failed_last, months_read, read_whole
+from pipeboard_assets.sync.covered import failed_last, is_lost, months_read, read_whole
 from pipeboard_assets.sync.entity_sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
 from pipeboard_assets.sync.forecast import Forecaster, exceeds_the_day
 from pipeboard_assets.sync.months import month_start, window_of
@@ -197,10 +197,12 @@ def window_of_run(context: dg.AssetExecutionContext, partitions: dg.MonthlyParti
 
 
 def whole_if_new(entity: Entity, asked: Window, warehouse: Warehouse) -> Window:
-    """What changed makes no table of an entity that was never read: it is read whole, whoever asked for the changes."""
-    if asked.mode is not Mode.INCREMENTAL or entity.name in {*read_whole(warehouse), *months_read(warehouse)}:
+    """What changed makes no table of an entity that was never read, or whose rows are gone: it is read whole, whoever
+    asked for the changes."""
+    if asked.mode is not Mode.INCREMENTAL:
         return asked
-    return FULL
+    was_read = entity.name in {*read_whole(warehouse), *months_read(warehouse)}
+    return asked if was_read and not is_lost(warehouse, entity.name) else FULL
 
 
 class MartConfig(dg.Config):

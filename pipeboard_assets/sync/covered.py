@@ -18,6 +18,11 @@ _HALF_READ = """
 SELECT entity FROM unnest(%s::text[]) AS entity
 WHERE EXISTS (SELECT FROM pipeboard.checkpoint WHERE starts_with(resume_key, entity || ' full ') AND state IS NOT NULL)
 """
+_EXISTS = "SELECT to_regclass('pipedrive.{table}') IS NOT NULL AS exists"
+_EMPTIED = """
+SELECT NOT EXISTS (SELECT FROM pipedrive.{table}) AND coalesce((
+    SELECT rows FROM pipeboard.load WHERE entity = %s AND status = 'success' ORDER BY id DESC LIMIT 1), 0) > 0 AS emptied
+"""
 _FAILED_SINCE = """
 SELECT entity FROM (SELECT DISTINCT ON (entity) entity, status, finished_at FROM pipeboard.load
                     ORDER BY entity, finished_at DESC) AS newest
@@ -34,6 +39,18 @@ def read_whole(warehouse: Warehouse) -> frozenset[str]:
 def half_read(warehouse: Warehouse, entities: Collection[str]) -> frozenset[str]:
     """Those of the entities of which a load of everything broke off after its first page."""
     return frozenset(row["entity"] for row in warehouse.query(_HALF_READ, [list(entities)]))
+
+
+def table_exists(warehouse: Warehouse, entity: str) -> bool:
+    """Whether there is a table of the entity, whatever the ledger says."""
+    return bool(warehouse.query(_EXISTS.format(table=entity))[0]["exists"])
+
+
+def is_lost(warehouse: Warehouse, entity: str) -> bool:
+    """Whether somebody dropped or emptied the table that the ledger tells of: what changed since then would not fill it."""
+    if not table_exists(warehouse, entity):
+        return True
+    return bool(warehouse.query(_EMPTIED.format(table=entity), [entity])[0]["emptied"])
 
 
 def newest_month(warehouse: Warehouse, entity: str) -> datetime | None:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipeboard_assets.catalog.entity import Entity
+from pipeboard_assets.sync.covered import table_exists
 from pipeboard_assets.sync.deal_summary import STATUSES
 from pipeboard_assets.sync.entity_sync import Mode, Window
 from pipeboard_io import Warehouse
@@ -73,7 +74,7 @@ class Forecaster:
 
         Raises WarehouseError.
         """
-        is_new = not self.warehouse.query(_LOADED, [entity.name])
+        is_new = not (self.warehouse.query(_LOADED, [entity.name]) and table_exists(self.warehouse, entity.name))
         counts = [
             highest_ids.get(endpoint.name) if is_new else self._records(entity, endpoint, window)
             for endpoint in entity.lists

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -173,3 +174,25 @@ def test_a_record_from_the_future_hides_no_later_change(synced: Account) -> None
     synced.company.update("deals", second, {"title": "today"}, at=datetime.now(UTC))
     assert_green(synced.sync(assets=("deals",)))
     assert_equals_truth(synced, "deals")
+
+
+def test_a_table_that_somebody_emptied_is_filled_whole(synced: Account) -> None:
+    """What changed since the last sync would be all there is, and green."""
+    synced.company.update("persons", synced.company.ids("persons")[0], {"name": "changed"})
+    with psycopg.connect(database_of(synced), autocommit=True) as connection:
+        connection.execute("TRUNCATE pipedrive.persons")
+    assert_green(synced.sync(assets=("persons",)))
+    assert_equals_truth(synced, "persons")
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_tables_that_somebody_dropped_are_made_anew(synced: Account, is_full: bool) -> None:
+    with psycopg.connect(database_of(synced), autocommit=True) as connection:
+        connection.execute("DROP SCHEMA pipedrive CASCADE; DROP SCHEMA bi CASCADE")
+    assert_green(synced.sync(full=is_full))
+    assert_equals_truth(synced, "organizations", "persons", "deals", "activities")
+
+
+def database_of(account: Account) -> str:
+    assert account.settings.database_url is not None
+    return account.settings.database_url.get_secret_value()
