@@ -20,12 +20,16 @@ def build_defs(settings: Settings, *, observer: Observer | None = None) -> dg.De
     watched = observer or Observer(live=LivePush(settings.pushgateway_address, account=settings.account))
     partitions = months(settings.history_start)
     views = build_view_assets(settings)
-    refresh = build_refresh_sensor(settings, partitions, sorted(views.keys))
+    shown = sorted(views.keys)
     return dg.Definitions(
         assets=[*build_assets(settings, partitions, watched), build_changelog_asset(settings, watched), views],
         jobs=[build_sync_all(settings.prefix), build_deal_history(settings.prefix)],
-        schedules=[build_weekly_reconciliation(settings, partitions)],
-        sensors=[refresh, build_downstream_sensor(), build_alert_sensor(settings)],
+        schedules=[build_weekly_reconciliation(settings, partitions, shown)],
+        sensors=[
+            build_refresh_sensor(settings, partitions, shown),
+            build_downstream_sensor(),
+            build_alert_sensor(settings),
+        ],
         resources=build_resources(settings, watched),
         executor=dg.in_process_executor,  # a spawned step costs 1.5-2 s; concurrency lives inside the steps
     )

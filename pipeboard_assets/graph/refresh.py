@@ -16,12 +16,13 @@ from pipeboard_assets.graph.launching import (
     runs_of,
     selection,
     with_downstream,
+    without,
     without_history,
 )
 from pipeboard_assets.graph.request import ASSETS, SyncRequest
 from pipeboard_assets.graph.resources import open_warehouse
 from pipeboard_assets.graph.run_process import end_dead_runs
-from pipeboard_assets.sync.covered import failed_since
+from pipeboard_assets.sync.covered import failed_since, months_read
 from pipeboard_assets.sync.freshness import last_successes, late, spoken
 from pipeboard_assets.sync.history import progress
 from pipeboard_assets.sync.months import month_of, month_start
@@ -187,8 +188,13 @@ def _runs(instance: dg.DagsterInstance, job: str) -> Situation:
     )
 
 
-def build_weekly_reconciliation(settings: Settings, partitions: dg.PartitionsDefinition[str]) -> dg.ScheduleDefinition:
-    """Once a week everything is read again, and what is gone from Pipedrive is marked: no list of changes tells that."""
+def build_weekly_reconciliation(
+    settings: Settings, partitions: dg.PartitionsDefinition[str], views: Sequence[dg.AssetKey]
+) -> dg.ScheduleDefinition:
+    """Once a week everything is read again, and what is gone from Pipedrive is marked: no list of changes tells that.
+
+    But not what a first load is reading month by month: it would take the day's tokens, publish nothing, and be dropped.
+    """
 
     @dg.schedule(
         name="weekly_reconciliation",
@@ -199,8 +205,24 @@ def build_weekly_reconciliation(settings: Settings, partitions: dg.PartitionsDef
         description="Sundays at 03:00 UTC: reads everything again and marks what is gone.",
     )
     def weekly_reconciliation(_context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
-        request = SyncRequest(full=True, prefix=settings.prefix)
-        why = "Sunday: everything is read again, and what is gone is marked."
-        return dg.RunRequest(run_config=run_config(request), tags={**run_tags(request, partitions), WHY_TAG: why})
+        request, why = SyncRequest(full=True, prefix=settings.prefix), "Sunday: everything is read again"
+        if loading := _loading_by_months(settings):
+            request, why = (
+                without(request, loading),
+                f"{why} but {', '.join(sorted(loading))}, whose first load goes on",
+            )
+        return dg.RunRequest(
+            run_config=run_config(request),
+            tags={**run_tags(request, partitions), WHY_TAG: f"{why}, and what is gone is marked."},
+            asset_selection=selection(request, views),
+        )
 
     return weekly_reconciliation
+
+
+def _loading_by_months(settings: Settings) -> frozenset[str]:
+    """Entities of which a first load has read some months and not all."""
+    if settings.pipedrive_api_key is None:
+        return frozenset()
+    with open_warehouse(settings) as warehouse:
+        return without_history(warehouse, SyncRequest()) & months_read(warehouse).keys()

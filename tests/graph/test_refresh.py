@@ -188,6 +188,21 @@ def test_a_run_of_the_sensor_makes_no_table_of_what_it_was_not_to_read(poor_sens
     assert account.warehouse.query(_MONTHS_READ_TWICE) == []
 
 
+def test_the_weekly_reconciliation_leaves_a_first_load_by_months_alone(poor_sensor: Sensor) -> None:
+    schedule = poor_sensor.defs.get_repository_def().get_schedule_def("weekly_reconciliation")
+
+    def reconciled() -> set[str]:
+        (request,) = schedule.evaluate_tick(dg.build_schedule_context()).run_requests or ()
+        return tables(request)
+
+    assert {"organizations", "persons"} <= reconciled()
+    poor_sensor.launch()
+    poor_sensor.launch()
+    loading = {name for name, mode in modes(poor_sensor.account) if mode == "history"}
+    assert "persons" in loading
+    assert "organizations" in reconciled() and not reconciled() & loading
+
+
 @pytest.mark.parametrize("refused", ["/api/v2/activities", "/v1/activityTypes"])
 def test_months_of_a_first_load_do_not_wait_for_a_list_that_fails(poor_sensor: Sensor, refused: str) -> None:
     account = poor_sensor.account
