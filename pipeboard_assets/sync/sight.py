@@ -21,8 +21,11 @@ WHERE entity = %s AND mode IN ('full', 'history') AND status = 'success' AND fac
 """
 _EXISTS = "SELECT to_regclass('pipedrive.{table}') IS NOT NULL AS exists"
 _OWNERS = """
-SELECT owner_id, count(*) AS rows, min(id) AS one FROM pipedrive.{table}
+SELECT owner_id, count(*) AS rows FROM pipedrive.{table}
 WHERE deleted_at IS NULL AND owner_id IS NOT NULL GROUP BY owner_id ORDER BY rows DESC
+"""
+_SOME = """
+SELECT id FROM pipedrive.{table} WHERE deleted_at IS NULL AND owner_id = ANY(%s) ORDER BY id LIMIT %s
 """
 _SHOWN = 10
 
@@ -75,17 +78,23 @@ def require_same_sight(warehouse: Warehouse, entity: str, user: KeyUser, owners_
     living = sum(row["rows"] for row in stored)
     last = warehouse.query(_LAST_USER, [entity])
     if last and last[0]["id"] != str(user.id):
-        raise _refusal(entity, f"the key is another user's ({user.id}, before {last[0]['id']})", living, stored)
+        raise _refusal(
+            warehouse, entity, f"the key is another user's ({user.id}, before {last[0]['id']})", living, stored
+        )
     if last and last[0]["is_admin"]:
-        raise _refusal(entity, f"user {user.id} was a global admin at the last full sync", living, stored)
+        raise _refusal(warehouse, entity, f"user {user.id} was a global admin at the last full sync", living, stored)
     lost = [row for row in stored if row["owner_id"] not in owners_seen]
     if lost:
         owners = ", ".join(str(row["owner_id"]) for row in lost[:_SHOWN])
-        raise _refusal(entity, f"no record of {len(lost)} owners was met any more ({owners})", living, lost)
+        raise _refusal(warehouse, entity, f"no record of {len(lost)} owners was met any more ({owners})", living, lost)
 
 
-def _refusal(entity: str, seen: str, living: int, groups: list[dict[str, Any]]) -> MassDeleteError:
-    count, ids = sum(row["rows"] for row in groups), [str(row["one"]) for row in groups[:_SHOWN]]
+def _refusal(
+    warehouse: Warehouse, entity: str, seen: str, living: int, groups: list[dict[str, Any]]
+) -> MassDeleteError:
+    owners = [row["owner_id"] for row in groups]
+    found = warehouse.query(_SOME.format(table=entity), [owners, _SHOWN])
+    count, ids = sum(row["rows"] for row in groups), [str(row["id"]) for row in found]
     return MassDeleteError(
         f"reconciling {entity}: {seen}, and the key is no global admin's now, so {count} of {living} rows may be hidden and not "
         f"gone, among them {', '.join(ids)}: nothing was changed. Use a global admin's key; if they are really gone, run "
