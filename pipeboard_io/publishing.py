@@ -210,13 +210,13 @@ def _is_outdated(target: Target) -> sql.Composed:
     if target.stage.is_resumed:
         # Staged before an interruption, which may have been long ago: a row of the same version that another load wrote
         # meanwhile is as new at least, and differs only where the source touches no version.
-        tests.append(sql.SQL("{} AND NOT {}").format(_written_meanwhile(target), _is_newer(target)))
+        tests.append(sql.SQL("{} AND NOT {}").format(written_meanwhile(target), _is_newer(target)))
     if (version := target.table.version_column) is not None:
         # NULL is the oldest version, as it is among staged rows.
         newer = sql.SQL("t.{0} IS NOT NULL AND coalesce(t.{0} > {1}, true)").format(
             sql.Identifier(version), target.value(version)
         )
-        proven = _written_meanwhile(target)
+        proven = written_meanwhile(target)
         if not target.is_complete:
             # A version that is still to come proves nothing: the record's next change bears an earlier one.
             proven = sql.SQL("({} OR t.{} <= {})").format(
@@ -225,7 +225,7 @@ def _is_outdated(target: Target) -> sql.Composed:
         tests.append(sql.SQL("{} AND {}").format(newer, proven))
     if target.table.lifecycle:
         # Found deleted by another load while this one was reading: only a newer version brings it back.
-        revived = sql.SQL("t.deleted_at IS NOT NULL AND s.deleted_at IS NULL AND {}").format(_written_meanwhile(target))
+        revived = sql.SQL("t.deleted_at IS NOT NULL AND s.deleted_at IS NULL AND {}").format(written_meanwhile(target))
         if version is not None:
             revived = sql.SQL("{} AND NOT coalesce({} > t.{}, false)").format(
                 revived, target.value(version), sql.Identifier(version)
@@ -241,10 +241,13 @@ def _is_newer(target: Target) -> sql.Composed:
     return sql.SQL("coalesce({} > t.{}, false)").format(target.value(version), sql.Identifier(version))
 
 
-def _written_meanwhile(target: Target) -> sql.Composed:
+def written_meanwhile(target: Target) -> sql.Composed:
+    """Not later than now, under the table's lock: such a time was written before the server's clock was set back."""
     if not target.table.lifecycle:
         return sql.SQL("false").format()
-    return sql.SQL("coalesce(t.synced_at >= {}, false)").format(sql.Literal(target.stage.started_at))
+    return sql.SQL("coalesce(t.synced_at BETWEEN {} AND {}, false)").format(
+        sql.Literal(target.stage.started_at), sql.Literal(target.published_at)
+    )
 
 
 def _upsert(target: Target) -> sql.Composed:

@@ -7,7 +7,7 @@ from psycopg import sql
 from pipeboard_io.connection import Connection, scalar
 from pipeboard_io.errors import LoadError, MassDeleteError
 from pipeboard_io.load import REASON, Reconcile
-from pipeboard_io.publishing import RESTORED, Target
+from pipeboard_io.publishing import RESTORED, Target, written_meanwhile
 from pipeboard_io.rejects import NO_KEY, key_text
 
 _SHOWN = 10
@@ -50,7 +50,6 @@ def _close(connection: Connection, target: Target) -> None:
 def _literals(target: Target) -> dict[str, sql.Composable]:
     return {
         "at": sql.Literal(target.published_at),
-        "started": sql.Literal(target.stage.started_at),
         "entity": sql.Literal(target.table.entity),
         "load_id": sql.Literal(target.stage.load_id),
         "stage_name": sql.Literal(target.stage.name),
@@ -127,12 +126,13 @@ def _marking(target: Target, reason: str) -> sql.Composed:
     return target.compose(
         """WITH gone AS (
              UPDATE {target} t SET deleted_at = {at}, synced_at = {at}
-             WHERE t.deleted_at IS NULL AND coalesce(t.synced_at < {started}, true) AND {vanished}
+             WHERE t.deleted_at IS NULL AND NOT {meanwhile} AND {vanished}
              RETURNING {key} AS __id__, {order}),
            noted AS (
              INSERT INTO {tombstone} (entity, id, noticed_at, reason, load_id)
              SELECT {entity}, __id__, {at}, {reason}, {load_id} FROM gone ON CONFLICT DO NOTHING)
            SELECT count(*), ARRAY(SELECT __id__ FROM gone ORDER BY {order} LIMIT {shown}) FROM gone""",
+        meanwhile=written_meanwhile(target),
         vanished=_vanished(target),
         key=key_text(target.table, "t"),
         order=_key_order(target),

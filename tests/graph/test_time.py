@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from pipeboard_assets.catalog import by_name
@@ -192,6 +193,23 @@ def test_a_first_load_that_began_with_a_month_too_early_leaves_no_gap(world: Wor
         load(world, "persons", SINCE_NOVEMBER)
         window = Window(Mode.HISTORY, MONTHS[month] if month else None, MONTHS[month + 1], moves_watermark=False)
         load(world, "persons", window)
+    assert stored(world, "persons").keys() == set(company.ids("persons"))
+
+
+def test_a_clock_that_was_ahead_hides_from_no_sweep_what_went_or_came_back(world: World) -> None:
+    """That of PostgreSQL, set right meanwhile: rows that were stored before the sweep bear a time after it."""
+    company = begin(world)
+    load(world, "persons", FULL)
+    gone, again = company.ids("persons")[:2]
+    record = company.collection("persons").records[again]
+    company.remove("persons", again)
+    load(world, "persons", FULL)
+    with psycopg.connect(world.database_url, autocommit=True) as connection:
+        connection.execute("UPDATE pipedrive.persons SET synced_at = synced_at + interval '1 hour'")
+    company.remove("persons", gone)
+    company.collection("persons").put(record)
+    report = load(world, "persons", FULL)
+    assert (report.deleted, report.restored) == (1, 1)
     assert stored(world, "persons").keys() == set(company.ids("persons"))
 
 
