@@ -331,7 +331,7 @@ def _summary_of_pipedrive(entity: Entity, table: str, masked: Collection[str]) -
         name="summary",
         expected=f"By status and currency as many records{', and as much value,' if has_value else ''} as Pipedrive itself "
         f"counts (without archived ones{'' if has_value else '; PIPEBOARD_MASK hides what they are worth'}); compared after "
-        "a full sync.",
+        "a full sync, where Pipedrive answers with its summary.",
         findings=f"""
             SELECT format('%s %s: %s{worth} here, %s{worth} in Pipedrive', status, currency, here, worth, there, value),
                    greatest(1, abs(here - there))

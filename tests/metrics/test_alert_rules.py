@@ -120,14 +120,24 @@ CASES = (
         13,
         {"asset": "deals"},
     ),
-    Case(  # both severities at once are one alert
+    Case(
         "PipeboardChecksFailing",
         {
-            "pipeboard_failing_checks{" + DEALS + ', severity="warn"}': ("0x10 1x20", "0x40"),
+            "pipeboard_failing_checks{" + DEALS + ', severity="warn"}': ("1x40", "1x40"),
             "pipeboard_failing_checks{" + DEALS + ', severity="error"}': ("0x10 1x20", "0x40"),
         },
         10,
         11,
+        {"asset": "deals"},
+    ),
+    Case(
+        "PipeboardChecksWarning",
+        {
+            "pipeboard_failing_checks{" + DEALS + ', severity="warn"}': ("0x10 1x80", "0x90"),
+            "pipeboard_failing_checks{" + DEALS + ', severity="error"}': ("1x90", "1x90"),
+        },
+        40,
+        41,
         {"asset": "deals"},
     ),
     Case(

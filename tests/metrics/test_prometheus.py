@@ -31,7 +31,7 @@ from tests.metrics.test_deployment import ALERTS
 INDUCED = {
     "PipeboardFailing",
     "PipeboardRejects",
-    "PipeboardChecksFailing",  # what refers to the rejected record
+    "PipeboardChecksWarning",  # what refers to the rejected record
     "PipeboardBreakerOpen",
     "PipeboardTokens75",
     "PipeboardTokens90",
