@@ -204,6 +204,13 @@ def _differs(target: Target) -> sql.Composed:
     return sql.SQL(" OR ").join(tests) if tests else sql.SQL("false").format()
 
 
+def _is_no_time_to_come(target: Target, version: str) -> sql.Composed:
+    """A time that is still to come proves no row newer: the record's next change bears an earlier one."""
+    if target.table.column(version).type is not ColumnType.TIMESTAMPTZ or version in target.casts:
+        return sql.SQL("true").format()
+    return sql.SQL("t.{} <= {}").format(sql.Identifier(version), sql.Literal(target.stage.started_at))
+
+
 def _is_outdated(target: Target) -> sql.Composed:
     """Whether a staged row is older than the stored one, which another load wrote meanwhile or has always been newer."""
     tests = []
@@ -216,13 +223,10 @@ def _is_outdated(target: Target) -> sql.Composed:
         newer = sql.SQL("t.{0} IS NOT NULL AND coalesce(t.{0} > {1}, true)").format(
             sql.Identifier(version), target.value(version)
         )
-        proven = written_meanwhile(target)
+        proven = [written_meanwhile(target)]
         if not target.is_complete:
-            # A version that is still to come proves nothing: the record's next change bears an earlier one.
-            proven = sql.SQL("({} OR t.{} <= {})").format(
-                proven, sql.Identifier(version), sql.Literal(target.stage.started_at)
-            )
-        tests.append(sql.SQL("{} AND {}").format(newer, proven))
+            proven.append(_is_no_time_to_come(target, version))
+        tests.append(sql.SQL("{} AND ({})").format(newer, sql.SQL(" OR ").join(proven)))
     if target.table.lifecycle:
         # Found deleted by another load while this one was reading: only a newer version brings it back.
         revived = sql.SQL("t.deleted_at IS NOT NULL AND s.deleted_at IS NULL AND {}").format(written_meanwhile(target))
