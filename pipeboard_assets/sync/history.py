@@ -4,6 +4,7 @@ Each month is a run of its own, published whole, so dashboards are of use on the
 sync brings what changed and goes on with the months that are left.
 """
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from pipeboard_resources.pipedrive.errors import ForbiddenError, GoneError, NotF
 
 if TYPE_CHECKING:  # it loads httpx and redis, which `pipeboard status` does not need
     from pipeboard_resources.pipedrive.client import PipedriveClient
+
+logger = logging.getLogger(__name__)
 
 # More than this is enough for a first load of any account that we know of, so that nobody is asked for its size.
 _PLENTY_OF_TOKENS = 100_000
@@ -98,6 +101,7 @@ def highest_ids(client: "PipedriveClient", entity: Entity) -> Mapping[str, int]:
 def _highest_id(client: "PipedriveClient", endpoint: Endpoint) -> int:
     try:
         page = client.page(endpoint, params={"sort_by": "id", "sort_direction": "desc", "limit": "1"})
-    except (ForbiddenError, GoneError, NotFoundError):
-        return 0  # its own load says why it cannot be read; the others do not wait for that
+    except (ForbiddenError, GoneError, NotFoundError) as refused:
+        logger.warning("%s counts as empty in the forecast, and its own load will fail: %s", endpoint.name, refused)
+        return 0  # the others do not wait for that
     return max((int(record["id"]) for record in page.records), default=0)

@@ -101,13 +101,16 @@ def test_a_history_that_is_cut_short_on_its_way_is_open_to_the_past_all_the_same
     assert_equals_truth(poor, "deals", "persons", "organizations", "activities")
 
 
-def test_a_list_that_the_key_may_not_see_holds_up_no_other_month(poor: Account) -> None:
+def test_a_list_that_the_key_may_not_see_holds_up_no_other_month(
+    poor: Account, caplog: pytest.LogCaptureFixture
+) -> None:
     poor.company.set_permission("activities", allowed=False)
     for _ in range(12):
         outcome = sync(poor)
         a_day_passes(poor)
         if not any(each.status is Status.STOPPED for each in outcome.assets):
             break
+    assert "activities counts as empty in the forecast, and its own load will fail: " in caplog.text
     by_name = {each.asset: each for each in outcome.assets}
     assert {name for name, each in by_name.items() if each.status is not Status.SUCCESS} == {"activities", "main_bi"}
     assert "403" in str(by_name["activities"].error) and outcome.status is Status.FAILED
