@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -11,15 +10,13 @@ import dagster as dg
 from pipeboard_assets.graph.asset_checks import check_events, check_specs
 from pipeboard_assets.graph.automation import changelog_key
 from pipeboard_assets.graph.checks import changelog_checks, verdicts
-from pipeboard_assets.graph.entity_assets import OWNER, PIPEDRIVE_POOL, asset_key, masks_of
+from pipeboard_assets.graph.entity_assets import OWNER, PIPEDRIVE_POOL, asset_key, in_the_ledger, masks_of
 from pipeboard_assets.graph.failures import as_dagster_failure
 from pipeboard_assets.graph.observer import Observer
 from pipeboard_assets.logs import doing
 from pipeboard_assets.sync.deal_changelog import DEAL_CHANGELOG, ChangelogSync
 from pipeboard_assets.sync.entity_sync import Mode
-from pipeboard_io import Load, LoadReport, Warehouse
-from pipeboard_io.errors import WarehouseError
-from pipeboard_resources.pipedrive.errors import PipedriveError, TokenBudgetSpent
+from pipeboard_io import LoadReport, Warehouse
 from pipeboard_resources.settings import Settings
 
 _COUNTS = ("inserted", "updated", "unchanged", "deleted", "restored", "rejected")
@@ -73,24 +70,9 @@ def _load_next(context: dg.AssetExecutionContext, settings: Settings, observer: 
         page_read=tally.page_read,
         hidden=masks_of(settings).how("deals"),
     )
-    started_at = datetime.now(UTC)
     try:
-        try:
+        with in_the_ledger(sync, tally, Mode.CHANGELOG, lambda: DEAL_CHANGELOG):
             load = sync.load()
-        except (
-            PipedriveError,
-            WarehouseError,
-        ) as error:  # a failed load, too, of which the warehouse has not heard yet
-            begun = Load(
-                DEAL_CHANGELOG,
-                frames=(),
-                mode=Mode.CHANGELOG.value,
-                run_id=sync.run_id,
-                facts=tally.facts,
-                stops=(TokenBudgetSpent,),
-            )
-            sync.warehouse.note_failure(begun, error, started_at=started_at)
-            raise
         if load is None:
             return None
         return sync.warehouse.load(replace(load, facts=lambda: {**tally.facts(), **sync.facts()}))

@@ -1,7 +1,7 @@
 """An entity of the catalogue as a software-defined asset, and the single loop that makes them all."""
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -27,10 +27,11 @@ from pipeboard_assets.records.custom_fields import CustomFields
 from pipeboard_assets.records.frames import Framer, base_attributes
 from pipeboard_assets.records.masking import Masks, masked
 from pipeboard_assets.sync.covered import failed_last, is_lost, months_read, read_whole
+from pipeboard_assets.sync.deal_changelog import ChangelogSync
 from pipeboard_assets.sync.entity_sync import FULL, REJECTED, EntitySync, Mode, Policy, Window
 from pipeboard_assets.sync.forecast import Forecaster, exceeds_the_day
 from pipeboard_assets.sync.months import month_start, window_of
-from pipeboard_io import Load, Trace, Warehouse
+from pipeboard_io import Load, Table, Trace, Warehouse
 from pipeboard_io.errors import WarehouseError
 from pipeboard_resources.pipedrive.errors import PipedriveError, TokenBudgetSpent
 from pipeboard_resources.settings import Settings
@@ -109,10 +110,14 @@ def build_entity_asset(
             page_read=tally.page_read,
         )
         doing(run_id=sync.run_id, asset=entity.name, **asdict(sync.window))
+
+        def known() -> Table:
+            return Framer(entity, CustomFields(), now=datetime.now(UTC)).table
+
         forecaster = Forecaster(
             warehouse=warehouse, now=datetime.now(UTC), overlap=settings.overlap, page_size=settings.page_size
         )
-        with failing(), observer.live.stopping_at_error(), _in_the_ledger(sync, tally):
+        with failing(), observer.live.stopping_at_error(), in_the_ledger(sync, tally, window.mode, known):
             expected = forecaster.of(entity, sync.window)
             sync.policy = replace(sync.policy, may_take_days=exceeds_the_day(expected, tally.client))
             context.log.info("forecast: %s", expected)
@@ -144,17 +149,18 @@ def masks_of(settings: Settings) -> Masks:
 
 
 @contextmanager
-def _in_the_ledger(sync: EntitySync, tally: Tally) -> Iterator[None]:
-    """A load that fails while its field metadata is read is a failed load, too; the warehouse has not heard of it yet."""
+def in_the_ledger(
+    sync: EntitySync | ChangelogSync, tally: Tally, mode: Mode, table: Callable[[], Table]
+) -> Iterator[None]:
+    """A load that fails before it is handed over is a failed load, too; the warehouse has not heard of it yet."""
     started_at = datetime.now(UTC)
     try:
         yield
     except (PipedriveError, WarehouseError) as error:
-        table = Framer(sync.entity, CustomFields(), now=started_at).table
         load = Load(
-            table,
+            table(),
             frames=(),
-            mode=sync.window.mode.value,
+            mode=mode.value,
             run_id=sync.run_id,
             facts=tally.facts,
             stops=(TokenBudgetSpent,),
